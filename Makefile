@@ -1,0 +1,48 @@
+# Each target makes its own .venv and installs what it needs; a fresh clone needs one command.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= auto
+
+.PHONY: demo test test-host check bench clean
+
+$(BIN)/pip:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+
+$(VENV)/.run: pyproject.toml | $(BIN)/pip
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.test: pyproject.toml $(VENV)/.run
+	$(BIN)/pip install --quiet --group test
+	touch $@
+
+$(VENV)/.check: pyproject.toml $(VENV)/.test
+	$(BIN)/pip install --quiet --group check
+	touch $@
+
+$(VENV)/.bench: pyproject.toml $(VENV)/.run
+	$(BIN)/pip install --quiet --group bench
+	touch $@
+
+demo: $(VENV)/.run ## push, lose the disk, pull, compare every byte
+	$(BIN)/python -m tests.demo
+
+test: $(VENV)/.test ## everything that needs only Python packages
+	$(BIN)/python -m pytest -n $(WORKERS) -m 'not host'
+
+test-host: $(VENV)/.test ## what needs Debian packages; says which are missing
+	$(BIN)/python -m pytest -m host
+
+check: $(VENV)/.check ## format, lint, types, layers; modifies nothing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.bench ## against rclone, s5cmd and aws on one server
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
