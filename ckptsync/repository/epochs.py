@@ -1,0 +1,105 @@
+"""Who may commit. Pure decisions over a head and what this node remembers of itself.
+
+The epoch in head is the fencing token: whoever raises it displaces the writer before, whose
+next swap then fails. No clock and no lease takes part.
+"""
+
+from dataclasses import dataclass
+
+from ckptsync.errors import Fenced, ForeignWriter, RollbackDetected, WrongRepository
+from ckptsync.model import CheckpointId
+from ckptsync.repository.descriptor import Descriptor
+from ckptsync.repository.head import Head
+from ckptsync.state.identity import Remembered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """The node as heads and manifests name it."""
+
+    name: str
+    pipeline: str
+
+
+def require_own_repository(descriptor: Descriptor, me: Remembered, node: Node, where: str) -> None:
+    """Raises WrongRepository before anything is written to somebody else's bucket."""
+    if descriptor.pipeline != node.pipeline:
+        raise WrongRepository(
+            f"{where} belongs to pipeline '{descriptor.pipeline}', not to '{node.pipeline}'",
+            hint="give every pipeline a bucket or prefix of its own",
+        )
+    if me.repository_id is not None and me.repository_id != descriptor.repository_id:
+        raise WrongRepository(
+            f"{where} holds repository {descriptor.repository_id}; "
+            f"this node last wrote to repository {me.repository_id} there",
+            hint="somebody replaced the bucket's contents: find out who, or use another prefix",
+        )
+
+
+def require_no_rollback(head: Head, me: Remembered, where: str) -> None:
+    """Raises RollbackDetected if the head is older than one this node has seen."""
+    if me.repository_id == head.repository_id and (
+        head.revision < me.revision or head.epoch < me.epoch
+    ):
+        raise RollbackDetected(
+            f"{where}: head.json is at revision {head.revision}, epoch {head.epoch}, but this "
+            f"node has seen revision {me.revision}, epoch {me.epoch}: the bucket went back in time",
+            hint="find out whether the bucket was restored from a copy; nothing was written",
+        )
+
+
+def require_writer(head: Head, me: Remembered, where: str) -> None:
+    """Raises Fenced, ForeignWriter unless this node is the writer that head names."""
+    writer = head.writer
+    if not me.instances:
+        raise ForeignWriter(
+            f"{where} is written by node '{writer.node}' (epoch {head.epoch}); "
+            "this host remembers nothing of having been that writer",
+            hint="if this is that host, put its state directory back; "
+            "else push to a prefix of its own",
+        )
+    if writer.instance not in me.instances:
+        raise Fenced(
+            f"{where}: node '{writer.node}' took over at epoch {head.epoch}; "
+            f"this node last wrote at epoch {me.held_epoch}",
+            hint=f"push from node '{writer.node}'; this node may only pull",
+        )
+    if writer.write_id not in me.write_ids:
+        raise ForeignWriter(
+            f"{where}: a copy of this node has written in its name (write {writer.write_id}); "
+            "two machines share one state directory or were cloned",
+            hint="stop one of them, and give it a state directory and prefix of its own",
+        )
+    if writer.state != "active":
+        raise Fenced(
+            f"{where}: this node's writer is '{writer.state}'"
+            + (f" to node '{writer.released_to}'" if writer.released_to else ""),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """Where the next checkpoint goes on from.
+
+    `parent` is the checkpoint before it; `forks` says that a new timeline begins there, and why.
+    """
+
+    parent: CheckpointId | None
+    forks: str | None = None
+
+
+def line(head: Head, me: Remembered, *, new_timeline: bool) -> Line:
+    """Choose the timeline: a pull of an older checkpoint forks where it went back to."""
+    restored = me.restored
+    if restored is not None and restored.checkpoint_id != head.latest:
+        return Line(
+            parent=CheckpointId(restored.checkpoint_id),
+            forks=f"pull: went back to {restored.checkpoint_id}",
+        )
+    if new_timeline:
+        return Line(parent=head.latest, forks="push: --new-timeline")
+    return Line(parent=head.latest)
+
+
+def timeline_after(head: Head) -> int:
+    return max(timeline.id for timeline in head.timelines) + 1

@@ -1,0 +1,120 @@
+"""head.json as a compare-and-swap register whose answers may get lost."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+from uuid import uuid4
+
+import structlog
+
+from ckptsync.errors import (
+    AccessDenied,
+    Cancelled,
+    CannotTell,
+    Contention,
+    NotFound,
+    PreconditionFailed,
+    StoreError,
+    Unavailable,
+)
+from ckptsync.repository import head, keys
+from ckptsync.repository.head import Head
+from ckptsync.repository.repository import HeadAt, read_head
+from ckptsync.state.identity import Identity
+from ckptsync.stores.base import Expect, ObjectStore
+
+log = structlog.get_logger()
+
+_JITTER: Final = (0.05, 0.5)
+_READ_BACKS: Final = 5
+
+
+class Moved(Exception):
+    """The head is not what the swap expected; this swap was not applied."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Register:
+    """Every head read and every write intended is remembered locally."""
+
+    store: ObjectStore
+    identity: Identity
+    wait: Callable[[float], bool]
+    """Sleeps that many seconds; True means that a stop was asked for."""
+
+    def read(self) -> HeadAt:
+        """Raises NotFound, IntegrityError, UnsupportedFormat, StoreError."""
+        found = read_head(self.store)
+        self.identity.saw(revision=found.head.revision, epoch=found.head.epoch)
+        return found
+
+    def swap(
+        self,
+        old: HeadAt | None,
+        new: Head,
+        *,
+        as_writer: bool,
+        landed: Callable[[Head], bool],
+    ) -> Head:
+        """Replace head if it is still `old`, or create it if there was none; give the new one.
+
+        `landed` tells from a later head whether this change is part of it: a swap that was
+        stored can still be answered with a refusal, when the first reply is lost on the way.
+
+        Raises Moved if it was certainly not stored and can be tried again; CannotTell if it
+        may have been stored; AccessDenied and other refusals.
+        """
+        stamped = _stamp(new, write_id=uuid4().hex, as_writer=as_writer)
+        self.identity.intend(stamped.write_id)
+        data = head.encode(stamped)
+        try:
+            self.store.put(keys.HEAD, data, expect=old.version if old else Expect.ABSENT)
+        except AccessDenied:
+            raise
+        except StoreError as error:
+            stored = self._read_back(stamped, landed, error)
+            if stored is not None:
+                return stored
+            if isinstance(error, PreconditionFailed | Contention):
+                raise Moved from error
+            if isinstance(error, Unavailable):
+                # It may still be on its way. A second swap on the same version cannot do
+                # harm: one of the two finds the head moved, and then sees what landed.
+                log.warning("head.swap_unanswered", error=str(error))
+                raise Moved from error
+            raise
+        self.identity.saw(revision=stamped.revision, epoch=stamped.epoch)
+        return stamped
+
+    def pause(self) -> None:
+        """Wait before reading again after Moved. Raises Cancelled."""
+        if self.wait(random.uniform(*_JITTER)):  # noqa: S311 - spreads load, guards nothing
+            raise Cancelled(f"{self.store.name}: stopped before the commit; nothing was committed")
+
+    def _read_back(
+        self, mine: Head, landed: Callable[[Head], bool], error: StoreError
+    ) -> Head | None:
+        """The head, if the swap is part of it; None if it is not. Raises CannotTell."""
+        for _ in range(_READ_BACKS):
+            try:
+                found = self.read().head
+            except NotFound:
+                return None
+            except Unavailable:
+                if self.wait(_JITTER[1]):
+                    break
+                continue
+            return found if found.write_id == mine.write_id or landed(found) else None
+        raise CannotTell(
+            f"{self.store.name}: no answer whether head.json was replaced ({error.reason}); "
+            "the checkpoint is not acknowledged",
+            hint="run the same command again: it finds out, and commits if need be",
+        ) from error
+
+
+def _stamp(new: Head, *, write_id: str, as_writer: bool) -> Head:
+    changes: dict[str, object] = {"write_id": write_id}
+    if as_writer:
+        changes["writer"] = new.writer.model_copy(update={"write_id": write_id})
+    return new.model_copy(update=changes)
