@@ -1,0 +1,263 @@
+"""Bringing what a checkpoint lacks into the staging area, every byte verified on its way."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import groupby
+from threading import Lock
+from typing import Final
+
+from ckptsync.errors import IntegrityError, NotFound
+from ckptsync.hashing import Digest
+from ckptsync.model import Progress
+from ckptsync.operations.transfers import Transfers
+from ckptsync.repository import chunks
+from ckptsync.repository.files import Chunked, FileEntry, Packed
+from ckptsync.repository.manifest import Manifest
+from ckptsync.repository.objects import Codec, StoredObject
+from ckptsync.repository.repository import Repository
+from ckptsync.repository.untrusted import inflate, inflating
+from ckptsync.sources.staged_file import StagedFile
+from ckptsync.sources.staging import Staging
+
+_ANOTHER: Final = "pull another one with --checkpoint ID; 'ckptsync verify' tells which are whole"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """Files to fetch, by number, each content once. Those in packs in order of their place."""
+
+    packed: Sequence[int]
+    chunked: Sequence[int]
+    empty: Sequence[int]
+    bytes: int
+
+
+def missing(manifest: Manifest, staging: Staging) -> Missing:
+    """What neither the staging area nor the storage root holds. Reads local files."""
+    packed: list[tuple[int, int, int, int]] = []
+    chunked: list[int] = []
+    empty: list[int] = []
+    seen: set[Digest] = set()
+    size = 0
+    for number, entry in enumerate(manifest.files):
+        if entry.digest in seen or staging.has(entry):
+            continue
+        seen.add(entry.digest)
+        size += entry.size
+        match entry.location:
+            case Packed(object_number, frame, offset):
+                packed.append((object_number, frame, offset, number))
+            case Chunked():
+                chunked.append(number)
+            case None:
+                empty.append(number)
+    packed.sort()
+    return Missing(
+        packed=[number for *_, number in packed], chunked=chunked, empty=empty, bytes=size
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """Fetches what is missing of one checkpoint.
+
+    A chunk is written only after the digest of its stored bytes was found right, a packed file
+    only after its own was; a file is complete only when its whole digest follows from these.
+    """
+
+    repository: Repository
+    manifest: Manifest
+    staging: Staging
+    transfers: Transfers
+    progress: Progress
+
+    def run(self, what: Missing) -> None:
+        """Raises IntegrityError, NotFound, LocalDiskFull, Cancelled, StoreError."""
+        files = self.manifest.files
+        for number in what.empty:
+            with self.staging.create(files[number]) as staged:
+                staged.commit()
+        with ExitStack() as unfinished:
+            for number in what.chunked:
+                self._fetch_chunked(files[number], unfinished)
+            for piece in self._pack_pieces(what.packed):
+                self.transfers.submit(self.transfers.borrow(), self._fetching(piece))
+            self.transfers.drain()
+
+    def _fetch_chunked(self, entry: FileEntry, unfinished: ExitStack) -> None:
+        assert isinstance(entry.location, Chunked)
+        if (
+            self.repository.descriptor.hash.of_file(digest for _, digest in entry.location.chunks)
+            != entry.digest
+        ):
+            raise IntegrityError(
+                f"{self._manifest_name}: the digest of {entry.path!r} is not that of its chunks"
+            )
+        staged = unfinished.enter_context(self.staging.create(entry))
+        finish = _Countdown(len(entry.location.chunks), staged.commit)
+        spans = chunks.spans(entry.size, self.repository.descriptor.chunk_size)
+        for (number, digest), (start, length) in zip(entry.location.chunks, spans, strict=True):
+            task = self._chunk_task(
+                self.manifest.objects[number], digest, staged, start, length, finish
+            )
+            self.transfers.submit(self.transfers.borrow(), task)
+
+    def _chunk_task(
+        self,
+        stored: StoredObject,
+        digest: Digest,
+        staged: StagedFile,
+        start: int,
+        length: int,
+        finish: Callable[[], None],
+    ) -> Callable[[memoryview], None]:
+        def task(buffer: memoryview) -> None:
+            body = buffer[: stored.size]
+            self._read(stored, 0, body)
+            hash_ = self.repository.descriptor.hash
+            if hash_.of(body) != stored.digest:
+                raise self._damaged(stored)
+            if stored.codec is Codec.RAW:
+                if stored.digest != digest or stored.size != length:
+                    raise self._damaged(stored)
+                staged.write_at(start, body)
+            else:
+                self._inflate_into(stored, body, digest, staged, start, length)
+            finish()
+            self.progress(length)
+
+        return task
+
+    def _inflate_into(
+        self,
+        stored: StoredObject,
+        body: memoryview,
+        digest: Digest,
+        staged: StagedFile,
+        start: int,
+        length: int,
+    ) -> None:
+        hasher = self.repository.descriptor.hash.new()
+        written = 0
+        for piece in inflating(body, what=self.repository.named(stored.key)):
+            if written + len(piece) > length:
+                raise self._damaged(stored)
+            hasher.update(piece)
+            staged.write_at(start + written, piece)
+            written += len(piece)
+        if written != length or hasher.digest() != digest:
+            raise self._damaged(stored)
+
+    def _pack_pieces(self, packed: Sequence[int]) -> Iterator["_PackPiece"]:
+        """Runs of neighbouring frames, each as long as a buffer holds."""
+        limit = self.repository.descriptor.chunk_size
+        files = self.manifest.files
+
+        def place(number: int) -> tuple[int, int]:
+            location = files[number].location
+            assert isinstance(location, Packed)
+            return location.object, location.frame
+
+        piece: _PackPiece | None = None
+        for (object_number, frame), members in groupby(packed, place):
+            stored = self.manifest.objects[object_number]
+            if piece is None or not piece.takes(stored, frame, limit):
+                if piece is not None:
+                    yield piece
+                piece = _PackPiece(stored, frame)
+            piece.take(frame, list(members))
+        if piece is not None:
+            yield piece
+
+    def _fetching(self, piece: "_PackPiece") -> Callable[[memoryview], None]:
+        def task(buffer: memoryview) -> None:
+            body = buffer[: piece.size]
+            self._read(piece.stored, piece.start, body)
+            at = 0
+            for frame, members in piece.frames:
+                length, raw = piece.stored.frames[frame].stored, piece.stored.frames[frame].raw
+                self._unpack(piece.stored, body[at : at + length], raw, members)
+                at += length
+
+        return task
+
+    def _unpack(
+        self, stored: StoredObject, frame: memoryview, raw: int, members: Sequence[int]
+    ) -> None:
+        content = memoryview(inflate(frame, limit=raw, what=self.repository.named(stored.key)))
+        for number in members:
+            entry = self.manifest.files[number]
+            assert isinstance(entry.location, Packed)
+            start = entry.location.offset
+            data = content[start : start + entry.size]
+            if self.repository.descriptor.hash.of(data) != entry.digest:
+                raise self._damaged(stored)
+            with self.staging.create(entry) as staged:
+                staged.write_at(0, data)
+                staged.commit()
+            self.progress(entry.size)
+
+    def _read(self, stored: StoredObject, start: int, into: memoryview) -> None:
+        try:
+            self.repository.store.read_into(stored.key, start, into)
+        except NotFound as error:
+            raise MissingObject(
+                f"{self.repository.named(stored.key)} is gone, though checkpoint "
+                f"{self.manifest.checkpoint} needs it",
+                hint=_ANOTHER,
+            ) from error
+
+    def _damaged(self, stored: StoredObject) -> IntegrityError:
+        return IntegrityError(
+            f"{self.repository.named(stored.key)} is damaged: its bytes are not what the manifest "
+            f"of checkpoint {self.manifest.checkpoint} says",
+            hint=_ANOTHER,
+        )
+
+    @property
+    def _manifest_name(self) -> str:
+        return f"the manifest of checkpoint {self.manifest.checkpoint}"
+
+
+class MissingObject(IntegrityError):
+    """An object that a committed checkpoint needs is not in the store."""
+
+
+class _PackPiece:
+    """Neighbouring frames of one pack, and the files wanted from each."""
+
+    def __init__(self, stored: StoredObject, first: int) -> None:
+        self.stored = stored
+        self.start = sum(frame.stored for frame in stored.frames[:first])
+        self.size = 0
+        self.frames: list[tuple[int, list[int]]] = []
+        self._next = first
+
+    def takes(self, stored: StoredObject, frame: int, limit: int) -> bool:
+        return (
+            stored is self.stored
+            and frame == self._next
+            and self.size + stored.frames[frame].stored <= limit
+        )
+
+    def take(self, frame: int, members: list[int]) -> None:
+        self.frames.append((frame, members))
+        self.size += self.stored.frames[frame].stored
+        self._next = frame + 1
+
+
+class _Countdown:
+    """Calls a function the nth time it is called itself, from whatever thread."""
+
+    def __init__(self, count: int, then: Callable[[], None]) -> None:
+        self._left = count
+        self._then = then
+        self._lock = Lock()
+
+    def __call__(self) -> None:
+        with self._lock:
+            self._left -= 1
+            done = self._left == 0
+        if done:
+            self._then()

@@ -1,0 +1,237 @@
+"""Pull: a checkpoint comes from a bucket, is verified, and takes its place on the local disk."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+import structlog
+
+from ckptsync.errors import (
+    EngineRunning,
+    IntegrityError,
+    LocalDiskFull,
+    NotFound,
+    Refused,
+    SourceError,
+    UnpushedWork,
+)
+from ckptsync.model import LocalCheckpoint, Progress
+from ckptsync.operations import resolve
+from ckptsync.operations.download import Download, MissingObject, missing
+from ckptsync.operations.pipeline import Pipeline
+from ckptsync.operations.resolve import LATEST, Fresh, Kept, Remote
+from ckptsync.operations.target import Target
+from ckptsync.operations.transfers import Transfers, stoppable
+from ckptsync.repository.head import Entry
+from ckptsync.repository.manifest import Manifest
+from ckptsync.repository.repository import Repository
+from ckptsync.sources.digests import Digests
+from ckptsync.sources.disk import require_space
+from ckptsync.sources.staging import Staging
+
+log = structlog.get_logger()
+
+BLOCK: Final = 4096  # what a small file takes on most filesystems beyond its bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What the operator asked a pull for."""
+
+    checkpoint: str
+    """LATEST, an engine's id or a checkpoint id."""
+    explicit: bool
+    """Asked for by name or with a target: then what is there locally does not do."""
+    to: Path | None = None
+    """A directory to restore into, in place of the pipeline's own storage."""
+    force: bool = False
+    """Replace a local checkpoint that no bucket has."""
+    engine_stopped: bool = False
+    """The operator's word that no engine runs there, where the layout cannot tell."""
+    required: bool = False
+    """Fail where there is no checkpoint to be had."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    entry: Entry
+    source: str
+    target: Path
+    fetched: int
+    """Bytes that were not there already, as files hold them."""
+    seconds: float
+
+
+PullReport = Restored | Kept | Fresh
+
+
+def pull(pipeline: Pipeline, wish: Wish, *, progress: Progress) -> PullReport:
+    """Restore a checkpoint; it appears complete and verified, or not at all.
+
+    A crash anywhere leaves the storage as it was or with this checkpoint; pulling again goes
+    on with what was fetched. Call with the pipeline's lock held.
+
+    Raises CheckpointNotFound if the wish requires one; EngineRunning, UnpushedWork, Refused;
+    IntegrityError if a byte is not what was pushed; LocalDiskFull; StoreError.
+    """
+    started = monotonic()
+    target = _target(pipeline, wish)
+    present = () if wish.to else _present(pipeline, wish)
+    if not wish.explicit and (kept := resolve.local(present, wish.checkpoint)):
+        return kept
+    found = resolve.remote(pipeline.store, pipeline.read_store, wish.checkpoint)
+    if isinstance(found, Fresh):
+        if wish.required or wish.checkpoint != LATEST:
+            raise resolve.not_found(wish.checkpoint, found.searched)
+        return found
+    owner = found.repository.descriptor.pipeline
+    if owner != pipeline.node.pipeline:
+        log.warning("pull.foreign_repository", store=found.repository.store.name, owner=owner)
+    if wish.to is None:
+        _require_replaceable(pipeline, found, present, wish)
+    entry, fetched = _first_complete(pipeline, found, target, progress)
+    log.info("checkpoint.pulled", checkpoint=entry.id, engine_id=entry.engine_id, bytes=fetched)
+    return Restored(
+        entry=entry,
+        source=found.repository.store.name,
+        target=wish.to or pipeline.storage_path,
+        fetched=fetched,
+        seconds=monotonic() - started,
+    )
+
+
+def _target(pipeline: Pipeline, wish: Wish) -> Target:
+    if wish.to is not None:
+        return Target.elsewhere(wish.to)
+    return Target.storage(pipeline.storage_path, pipeline.work_path)
+
+
+def _present(pipeline: Pipeline, wish: Wish) -> Sequence[LocalCheckpoint]:
+    """The local checkpoints; none on a host that has no storage yet."""
+    if not pipeline.storage_path.exists():
+        return ()
+    try:
+        return pipeline.layout.checkpoints()
+    except SourceError:
+        if wish.force:  # what lies there goes to quarantine, whatever it is
+            return ()
+        raise
+
+
+def _require_replaceable(
+    pipeline: Pipeline, found: Remote, present: Sequence[LocalCheckpoint], wish: Wish
+) -> None:
+    running = pipeline.layout.engine_running()
+    if running:
+        raise EngineRunning(
+            f"an engine is running on {pipeline.storage_path}",
+            hint="stop it, or restore elsewhere with --to DIR",
+        )
+    if running is None and not wish.engine_stopped:
+        raise Refused(
+            f"layout '{pipeline.layout.name}' cannot tell whether an engine runs on "
+            f"{pipeline.storage_path}",
+            hint="stop it and say so with --engine-stopped, or configure hooks.engine_running",
+        )
+    newest = present[-1] if present else None
+    if newest is None or wish.force:
+        return
+    pushed = (entry.engine_id for entry in found.repository.entries(found.head))
+    if newest.engine.id not in pushed:
+        raise UnpushedWork(
+            f"{pipeline.storage_path}: local checkpoint {newest.engine.id} (step "
+            f"{newest.engine.step}) was never pushed, and pulling would put it aside",
+            hint="'ckptsync push' first, or pull with --force",
+        )
+
+
+def _first_complete(
+    pipeline: Pipeline, found: Remote, target: Target, progress: Progress
+) -> tuple[Entry, int]:
+    """Restore the first entry whose objects are all there."""
+    for entry in found.entries[:-1]:
+        try:
+            return entry, _restore(pipeline, found, entry, target, progress)
+        except (MissingObject, NotFound) as error:
+            # A replica may show the head before the data: not damaged, just not there yet.
+            log.warning("pull.incomplete", checkpoint=entry.id, error=str(error))
+    entry = found.entries[-1]
+    return entry, _restore(pipeline, found, entry, target, progress)
+
+
+def _restore(
+    pipeline: Pipeline, found: Remote, entry: Entry, target: Target, progress: Progress
+) -> int:
+    repository = found.repository
+    data = _manifest_bytes(pipeline, repository, entry)
+    manifest = repository.decode_manifest(data, entry)
+    if manifest.engine.layout != pipeline.layout.name:
+        raise Refused(
+            f"checkpoint {entry.id} was pushed with layout '{manifest.engine.layout}'; "
+            f"the pipeline is configured with '{pipeline.layout.name}'",
+            hint="set the pipeline's layout to the one it was pushed with",
+        )
+    descriptor = repository.descriptor
+    staging = Staging(
+        target.work,
+        target.root,
+        Digests(pipeline.state.stat_cache, descriptor.hash, descriptor.chunk_size),
+        engine=manifest.engine,
+        files=lambda: iter(manifest.files),
+        directories=manifest.directories,
+    )
+    try:
+        fetched = _stage(pipeline, repository, manifest, staging, progress)
+        if target.directory is None and not found.read_only:
+            pipeline.state.identity.restored_from(
+                entry.id, entry.engine_id, int(entry.step), entry.lineage
+            )
+        pipeline.layout.publish(staging, target.root)
+    except (IntegrityError, LocalDiskFull):
+        staging.discard()
+        target.vanish()
+        raise
+    staging.discard()
+    target.appear(data)
+    pipeline.state.manifests.put(bytes.fromhex(entry.manifest.digest), data)
+    return fetched
+
+
+def _manifest_bytes(pipeline: Pipeline, repository: Repository, entry: Entry) -> bytes:
+    cached = pipeline.state.manifests.get(bytes.fromhex(entry.manifest.digest))
+    if cached is None:
+        return repository.manifest_bytes(entry)
+    repository.check_manifest(cached, entry)
+    return cached
+
+
+def _stage(
+    pipeline: Pipeline,
+    repository: Repository,
+    manifest: Manifest,
+    staging: Staging,
+    progress: Progress,
+) -> int:
+    """Fetch what is missing; its bytes. What is there already counts as progress too."""
+    moving = stoppable(progress, pipeline.stop)
+    staging.recover(progress=lambda _read: moving(0))
+    what = missing(manifest, staging)
+    files = len(what.packed) + len(what.chunked)
+    require_space(staging.work, what.bytes + files * BLOCK)
+    moving(manifest.files.bytes - what.bytes)
+    chunk_size = repository.descriptor.chunk_size
+    with Transfers(
+        parallel=max(1, min(pipeline.parallel, pipeline.memory // chunk_size)),
+        buffer_size=chunk_size,
+        stop=pipeline.stop,
+    ) as transfers:
+        Download(
+            repository=repository,
+            manifest=manifest,
+            staging=staging,
+            transfers=transfers,
+            progress=moving,
+        ).run(what)
+    return what.bytes

@@ -1,0 +1,242 @@
+"""Push: a complete checkpoint goes from the local disk into the bucket, or nothing does."""
+
+from dataclasses import dataclass
+from time import monotonic
+from typing import Final
+
+import structlog
+
+from ckptsync.errors import Busy, CheckpointNotFound, IntegrityError, NotFound, Vanished
+from ckptsync.model import Engine, LocalCheckpoint, Progress
+from ckptsync.operations.assemble import assemble
+from ckptsync.operations.contents import Contents
+from ckptsync.operations.pipeline import Pipeline
+from ckptsync.operations.sink import Sink
+from ckptsync.operations.transfers import Transfers, stoppable
+from ckptsync.operations.upload import Upload
+from ckptsync.operations.writing import Writable, open_for_writing
+from ckptsync.repository import epochs, keys, manifest
+from ckptsync.repository.commit import Attempt, MustReplan, commit, require_progress
+from ckptsync.repository.head import Entry, Head, ManifestRef
+from ckptsync.repository.known import Known
+from ckptsync.repository.repository import Repository
+from ckptsync.sources.base import Pinned
+from ckptsync.sources.digests import Digests
+from ckptsync.state.journal import UploadJournal
+
+log = structlog.get_logger()
+
+_TRIES: Final = 10
+"""Of a push whose checkpoint keeps vanishing, or whose uploads keep being swept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushReport:
+    """Only what is committed."""
+
+    entry: Entry
+    already_synced: bool
+    files: int
+    seconds: float
+
+
+def push(
+    pipeline: Pipeline, *, engine_id: str | None, new_timeline: bool, progress: Progress
+) -> PushReport:
+    """Store the newest complete checkpoint, or the named one, and commit it.
+
+    A crash anywhere leaves the bucket's checkpoints as they were, or with this one too; pushing
+    again goes on with what was uploaded. Call with the pipeline's lock held.
+
+    Raises CheckpointNotFound if there is no complete checkpoint; SourceError; WrongRepository,
+    Fenced and the other refusals of epochs; LineageRegression; UnfitStore; CannotTell.
+    """
+    started = monotonic()
+    choose(pipeline, engine_id)  # nothing is created in the bucket for nothing
+    writable = open_for_writing(pipeline)
+    head = writable.head
+    for _ in range(_TRIES):
+        checkpoint = choose(pipeline, engine_id)
+        done = None if new_timeline else synced(writable.repository, head, checkpoint.engine)
+        if done is not None:
+            return PushReport(
+                entry=done, already_synced=True, files=0, seconds=monotonic() - started
+            )
+        try:
+            with pipeline.layout.pin(checkpoint) as pinned:
+                run = _Push(pipeline, writable, pinned, new_timeline=new_timeline)
+                entry = run.commit(head, progress)
+                files = len(pinned.files)
+        except Vanished as error:
+            log.info("push.vanished", checkpoint=checkpoint.engine.id, error=str(error))
+            head = writable.register.read().head
+            continue
+        return PushReport(
+            entry=entry, already_synced=False, files=files, seconds=monotonic() - started
+        )
+    raise Busy(
+        f"{pipeline.storage_path}: checkpoints went away or changed {_TRIES} times while they "
+        "were read",
+        hint="push less often than the engine deletes, or let it keep more checkpoints",
+    )
+
+
+def choose(pipeline: Pipeline, engine_id: str | None) -> LocalCheckpoint:
+    """The newest complete local checkpoint, or the named one. Raises CheckpointNotFound."""
+    checkpoints = pipeline.layout.checkpoints()
+    wanted = [each for each in checkpoints if engine_id in (None, each.engine.id)]
+    if wanted:
+        return wanted[-1]
+    if engine_id is not None:
+        raise CheckpointNotFound(
+            f"{pipeline.storage_path}: no complete checkpoint '{engine_id}'",
+            hint="'ckptsync list' shows those that are there",
+        )
+    raise CheckpointNotFound(
+        f"{pipeline.storage_path}: no complete checkpoint of layout '{pipeline.layout.name}'",
+        hint="wait for the engine's first checkpoint, or check storage_path and layout",
+    )
+
+
+def synced(repository: Repository, head: Head, engine: Engine) -> Entry | None:
+    """The live entry of a checkpoint, if it is in the bucket already."""
+    latest = repository.find(head, head.latest) if head.latest else None
+    if latest is None or engine.step > int(latest.step):
+        return None
+    fingerprint = None if engine.fingerprint is None else str(engine.fingerprint)
+    same = (
+        entry
+        for entry in repository.entries(head)
+        if (entry.engine_id, entry.fingerprint) == (engine.id, fingerprint)
+        and entry.state == "live"
+    )
+    return next(same, None)
+
+
+class _Push:
+    """One pinned checkpoint on its way into the bucket."""
+
+    def __init__(
+        self, pipeline: Pipeline, writable: Writable, pinned: Pinned, *, new_timeline: bool
+    ) -> None:
+        self._pipeline = pipeline
+        self._writable = writable
+        self._pinned = pinned
+        self._new_timeline = new_timeline
+        self._journal = UploadJournal(pipeline.state.database, writable.descriptor.repository_id)
+
+    def commit(self, head: Head, progress: Progress) -> Entry:
+        """Upload, store the manifest and swap head, again and again until it holds."""
+        register = self._writable.register
+        for _ in range(_TRIES):
+            try:
+                return self._attempt(head, stoppable(progress, self._pipeline.stop))
+            except MustReplan as replan:
+                log.info("push.planned_again", reason=str(replan))
+                self._journal.drop(replan.condemned)
+                register.pause()
+                head = register.read().head
+        raise Busy(
+            f"{self._pipeline.store.name}: other actors changed the repository {_TRIES} times "
+            "while this push was under way",
+            hint="try again",
+        )
+
+    def _attempt(self, head: Head, progress: Progress) -> Entry:
+        pipeline, repository = self._pipeline, self._writable.repository
+        me = pipeline.state.identity.remembered()
+        epochs.require_no_rollback(head, me, pipeline.store.name)
+        epochs.require_writer(head, me, pipeline.store.name)
+        line = epochs.line(head, me, new_timeline=self._new_timeline)
+        parent = repository.find(head, line.parent) if line.parent else None
+        if not self._new_timeline:
+            require_progress(self._pinned.checkpoint.engine, parent, pipeline.store.name)
+        known = self._known(head, parent)
+        sink = Sink(
+            store=pipeline.store,
+            journal=self._journal,
+            generation=head.sweep.generation,
+            read_back=self._writable.read_back,
+        )
+        contents = self._upload(known, sink, progress)
+        self._pinned.confirm()
+        at = pipeline.store.now()
+        assembled = assemble(
+            pinned=self._pinned,
+            contents=contents,
+            known=known,
+            pack_below=repository.descriptor.pack_below,
+            head=head,
+            line=line,
+            parent=parent,
+            node=pipeline.node.name,
+            at=at,
+        )
+        del known, contents
+        data = manifest.encode(assembled.manifest)
+        key = keys.manifest(assembled.manifest.checkpoint)
+        sink.put(key, data)
+        attempt = Attempt(
+            manifest=assembled.manifest,
+            reference=ManifestRef(digest=repository.descriptor.hash.of(data).hex(), size=len(data)),
+            line=line,
+            parent=parent,
+            own={**assembled.own, key: sink.generation},
+        )
+        entry = commit(self._writable.register, repository, attempt, at)
+        self._remember(entry, data)
+        return entry
+
+    def _known(self, head: Head, parent: Entry | None) -> Known:
+        """What the parent and earlier tries of this push have stored, unless it is damaged."""
+        repository = self._writable.repository
+        damaged = frozenset(key for entry in head.checkpoints for key in entry.damaged)
+        known = Known()
+        if parent is not None:
+            try:
+                data = self._cached_manifest(parent)
+                known.add_manifest(repository.decode_manifest(data, parent), damaged=damaged)
+            except (NotFound, IntegrityError) as error:
+                # The parent only saves uploads: without it everything is stored again.
+                log.error("push.parent_unreadable", checkpoint=parent.id, error=str(error))
+        known.add_uploads(self._journal.uploads(), damaged=damaged)
+        return known
+
+    def _cached_manifest(self, entry: Entry) -> bytes:
+        cached = self._pipeline.state.manifests.get(bytes.fromhex(entry.manifest.digest))
+        return self._writable.repository.manifest_bytes(entry) if cached is None else cached
+
+    def _upload(self, known: Known, sink: Sink, progress: Progress) -> Contents:
+        pipeline, descriptor = self._pipeline, self._writable.descriptor
+        with Transfers(
+            parallel=max(1, min(pipeline.parallel, pipeline.memory // descriptor.chunk_size)),
+            buffer_size=descriptor.chunk_size,
+            stop=pipeline.stop,
+        ) as transfers:
+            return Upload(
+                pinned=self._pinned,
+                known=known,
+                digests=Digests(pipeline.state.stat_cache, descriptor.hash, descriptor.chunk_size),
+                descriptor=descriptor,
+                sink=sink,
+                transfers=transfers,
+                progress=progress,
+            ).run()
+
+    def _remember(self, entry: Entry, data: bytes) -> None:
+        state = self._pipeline.state
+        state.manifests.put(bytes.fromhex(entry.manifest.digest), data)
+        state.identity.pushed(
+            checkpoint_id=entry.id,
+            engine_id=entry.engine_id,
+            step=int(entry.step),
+            lineage=entry.lineage,
+        )
+        self._journal.clear()
+        log.info(
+            "checkpoint.committed",
+            checkpoint=entry.id,
+            engine_id=entry.engine_id,
+            bytes=entry.bytes,
+            new_bytes=entry.new_bytes,
+        )

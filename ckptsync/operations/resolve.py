@@ -1,0 +1,114 @@
+"""Which checkpoint a pull takes, and from where: local, bucket, read_bucket, or none at all.
+
+"None at all" is only ever concluded from definite answers. Anything else is an error, so that
+a network that blinks never turns into a pipeline that starts from nothing.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from ckptsync.errors import CheckpointNotFound, IntegrityError
+from ckptsync.model import LocalCheckpoint
+from ckptsync.repository import keys
+from ckptsync.repository.head import Entry, Head
+from ckptsync.repository.repository import Empty, Repository, look
+from ckptsync.stores.base import ObjectStore
+
+log = structlog.get_logger()
+
+LATEST: Final = "latest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remote:
+    """Checkpoints in a bucket that will do, the preferred one first; never empty."""
+
+    repository: Repository
+    head: Head
+    entries: Sequence[Entry]
+    read_only: bool
+    """From read_bucket: it may be a replica that shows a head before the data."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A local checkpoint will do; no bucket was asked."""
+
+    checkpoint: LocalCheckpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fresh:
+    """There is no such checkpoint anywhere, and that is certain."""
+
+    searched: Sequence[str]
+
+
+Source = Kept | Remote | Fresh
+
+
+def local(checkpoints: Sequence[LocalCheckpoint], wanted: str) -> Kept | None:
+    """Any local checkpoint wins for "latest"; for an id only that one."""
+    fitting = [each for each in checkpoints if wanted in (LATEST, each.engine.id)]
+    return Kept(checkpoint=fitting[-1]) if fitting else None
+
+
+def remote(store: ObjectStore, read_store: ObjectStore | None, wanted: str) -> Remote | Fresh:
+    """Look in the bucket, and in read_bucket where the bucket is empty or lacks the id.
+
+    Raises HeadLost, IntegrityError, UnsupportedFormat, StoreError: none of them means absent.
+    """
+    searched: list[str] = []
+    for each, read_only in ((store, False), (read_store, True)):
+        if each is None:
+            continue
+        found = look(each)
+        searched.append(each.name)
+        if isinstance(found, Empty):
+            continue
+        repository, at = found
+        entries = tuple(candidates(repository, at.head, wanted))
+        if entries:
+            return Remote(
+                repository=repository,
+                head=at.head,
+                entries=entries if read_only else entries[:1],
+                read_only=read_only,
+            )
+        if wanted == LATEST:
+            raise IntegrityError(
+                f"{each.name} has checkpoints, but none that is live",
+                hint="'ckptsync list' shows their states",
+            )
+    return Fresh(searched=searched)
+
+
+def candidates(repository: Repository, head: Head, wanted: str) -> Iterator[Entry]:
+    """Entries that answer to an engine's id, a checkpoint id, or "latest", the best first."""
+    if wanted == LATEST:
+        latest = repository.find(head, head.latest) if head.latest else None
+        if latest is not None:
+            yield latest
+            older = (each for each in repository.entries(head) if each.seq < latest.seq)
+            yield from (
+                each for each in older if each.state == "live" and each.timeline == latest.timeline
+            )
+        return
+    for entry in repository.entries(head):
+        if wanted in (entry.engine_id, entry.id) and entry.state != "bad":
+            yield entry
+
+
+def not_found(wanted: str, searched: Sequence[str]) -> CheckpointNotFound:
+    """For those who must not start without a checkpoint."""
+    places = " or ".join(searched)
+    if wanted == LATEST:
+        return CheckpointNotFound(f"checkpoint not found: {places} holds none")
+    kind = "id" if keys.CHECKPOINT_PATTERN.fullmatch(wanted) else "engine id"
+    return CheckpointNotFound(
+        f"checkpoints with {kind} '{wanted}' were not found in source {places}",
+        hint="'ckptsync list --remote' shows those that are there",
+    )

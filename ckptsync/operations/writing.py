@@ -1,0 +1,125 @@
+"""Opening a repository in order to change it: is it ours, does it exist, can it be trusted."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import structlog
+from pydantic import TypeAdapter
+
+from ckptsync.errors import IntegrityError, NotFound, UnfitStore
+from ckptsync.operations.pipeline import Pipeline
+from ckptsync.repository import creation, epochs, keys
+from ckptsync.repository import descriptor as descriptors
+from ckptsync.repository.descriptor import Descriptor
+from ckptsync.repository.head import Head
+from ckptsync.repository.register import Register
+from ckptsync.repository.repository import Repository, require_no_manifest
+from ckptsync.stores.probe import Capabilities, probe
+
+log = structlog.get_logger()
+
+PROBE_LASTS: Final = timedelta(days=1)
+_AS_JSON: Final = TypeAdapter(Capabilities)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writable:
+    """A repository that this node may commit to, and the head it had when that was found."""
+
+    repository: Repository
+    register: Register
+    head: Head
+    read_back: bool
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return self.repository.descriptor
+
+
+def open_for_writing(pipeline: Pipeline) -> Writable:
+    """Create the repository if nothing of one is there; refuse if it is not this node's.
+
+    Raises WrongRepository, Fenced, ForeignWriter, RollbackDetected; HeadLost; UnfitStore;
+    IntegrityError, UnsupportedFormat; StoreError.
+    """
+    register = pipeline.register()
+    try:
+        head = register.read().head
+    except NotFound:
+        require_no_manifest(pipeline.store)
+        capabilities = _require_fit(pipeline)
+        _create(pipeline, register)
+        head = register.read().head
+    else:
+        capabilities = _require_fit(pipeline)
+    descriptor = _descriptor(pipeline, head)
+    where = pipeline.store.name
+    me = pipeline.state.identity.remembered()
+    epochs.require_own_repository(descriptor, me, pipeline.node, where)
+    epochs.require_no_rollback(head, me, where)
+    epochs.require_writer(head, me, where)
+    descriptor.require_writable(f"{where}/{keys.DESCRIPTOR}")
+    return Writable(
+        repository=Repository(store=pipeline.store, descriptor=descriptor),
+        register=register,
+        head=head,
+        read_back=capabilities.verifies_checksums is False,
+    )
+
+
+def _create(pipeline: Pipeline, register: Register) -> None:
+    now = pipeline.store.now()
+    wanted = creation.fresh_descriptor(
+        pipeline.node,
+        now,
+        hash_=pipeline.creation.hash,
+        chunk_size=pipeline.creation.chunk_size,
+        pack_below=pipeline.creation.pack_below,
+    )
+    creation.create(register, pipeline.node, wanted, now)
+
+
+def _descriptor(pipeline: Pipeline, head: Head) -> Descriptor:
+    cached = pipeline.state.descriptors.get(head.repository_id)
+    if cached is not None:
+        return descriptors.decode(cached, f"the local copy of {keys.DESCRIPTOR}")
+    descriptor = _read_descriptor(pipeline)
+    if descriptor.repository_id != head.repository_id:
+        raise IntegrityError(
+            f"{pipeline.store.name}: head.json belongs to repository {head.repository_id}, "
+            f"the descriptor beside it to {descriptor.repository_id}"
+        )
+    pipeline.state.descriptors.put(head.repository_id, descriptors.encode(descriptor))
+    return descriptor
+
+
+def _read_descriptor(pipeline: Pipeline) -> Descriptor:
+    try:
+        return descriptors.read(pipeline.store)
+    except NotFound:
+        raise IntegrityError(
+            f"{pipeline.store.name}: head.json is there, {keys.DESCRIPTOR} is not",
+            hint=f"put {keys.DESCRIPTOR} back from a copy of the bucket",
+        ) from None
+
+
+def _require_fit(pipeline: Pipeline) -> Capabilities:
+    """What the store can do, probed at most once a day. Raises UnfitStore."""
+    record, now = pipeline.state.capabilities, pipeline.now()
+    remembered = record.recall(max_age=PROBE_LASTS, now=now)
+    if remembered is not None:
+        capabilities = _AS_JSON.validate_json(remembered)
+    else:
+        capabilities = probe(pipeline.store, pipeline.node.name, clock=pipeline.now)
+        record.remember(_AS_JSON.dump_json(capabilities).decode(), now=now)
+    if capabilities.fences:
+        return capabilities
+    if pipeline.fencing:
+        raise UnfitStore(
+            f"{pipeline.store.name} ignores conditions on writes: two primaries there could "
+            "not be told apart, and would overwrite each other",
+            hint='use a store with conditional writes, or set fencing = "off" to live with that',
+        )
+    log.warning("fencing.off", store=pipeline.store.name)
+    return capabilities
