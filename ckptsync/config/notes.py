@@ -1,0 +1,86 @@
+"""What a valid configuration does not do, said before the operator relies on it."""
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ckptsync.config.credentials import secret_path
+from ckptsync.config.model import Config, Pipeline, Sync
+from ckptsync.config.providers import Scheme
+from ckptsync.errors import ConfigError
+
+_WITHOUT_DAEMON = {
+    "push_interval": "has no effect yet: nothing is pushed but by 'ckptsync push'",
+    "pull_interval": "has no effect yet: nothing is pulled but by 'ckptsync pull'",
+    "standby": "has no effect yet: nothing is pulled but by 'ckptsync pull'",
+    "start_from_checkpoint": "is only read by 'ckptsync pull', not when an engine starts",
+    "retention_min_count": "has no effect yet: no checkpoint is ever deleted from a bucket",
+    "retention_min_age": "has no effect yet: no checkpoint is ever deleted from a bucket",
+}
+"""What a daemon would act on, and this version has none."""
+
+
+def notes(config: Config, environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Sentences for 'config check', each with the place that it speaks of."""
+    found = []
+    inline = [name for name, pipeline in config.pipelines.items() if pipeline.sync.secret_key]
+    if inline and _readable_by_others(config.path):
+        found.append(f"{config.path} holds a secret and can be read by other users: chmod 600")
+    for name, pipeline in config.pipelines.items():
+        at = f"pipelines.{name}"
+        found += [f"{at}.sync.{note}" for note in _sync(pipeline.sync, environment)]
+        found += [f"{at}.{note}" for note in _pipeline(pipeline)]
+        found += [
+            f"{at}.storage_path is that of pipeline {other!r}, too: a pull of one replaces both"
+            for other in config.pipelines
+            if other < name and config.pipelines[other].storage_path == pipeline.storage_path
+        ]
+    return found
+
+
+def _sync(sync: Sync, environment: Mapping[str, str]) -> Iterator[str]:
+    for key, note in _WITHOUT_DAEMON.items():
+        value = getattr(sync, key)
+        if key in sync.model_fields_set and value is not None and value is not False:
+            yield f"{key} {note}"
+    if sync.fencing == "off":
+        yield "fencing is off: two primaries would not be told apart, and could lose checkpoints"
+    if sync.bucket.scheme is Scheme.FILE:
+        yield (
+            f"bucket is a directory: {sync.bucket.path} protects from the loss of this host only "
+            "if it lies on another, and network file systems may not keep its locks"
+        )
+    if sync.endpoint and sync.endpoint.startswith("http://"):
+        yield "endpoint is not encrypted: checkpoints can be read on the way"
+    for key in ("access_key_file", "secret_key_file"):
+        name = getattr(sync, key)
+        if name is not None:
+            yield from _secret(key, name, environment)
+
+
+def _secret(key: str, name: str, environment: Mapping[str, str]) -> Iterator[str]:
+    try:
+        path = secret_path(name, environment)
+    except ConfigError:
+        yield f"{key} is a credential of systemd: it cannot be checked from here"
+        return
+    if _readable_by_others(path):
+        yield f"{key}: {path} can be read by other users: chmod 600"
+
+
+def _pipeline(pipeline: Pipeline) -> Iterator[str]:
+    if pipeline.layout != "directory" and "directory" in pipeline.model_fields_set:
+        yield f"directory has no effect: the layout is {pipeline.layout!r}"
+    if pipeline.layout == "directory" and pipeline.hooks.engine_running is None:
+        yield (
+            "hooks.engine_running is not set: whether the engine runs cannot be told, "
+            "so a pull in place wants --engine-stopped"
+        )
+
+
+def _readable_by_others(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False  # whether it can be read at all is found out where it is used
