@@ -1,0 +1,1 @@
+"""What this node remembers between runs, in one SQLite database for each pipeline and bucket."""

@@ -1,0 +1,206 @@
+"""Who this node is to a repository, and what it did there: remembered before it is done.
+
+What is stored here before a swap of head lets the node recognise its own writes after a crash
+or a lost reply, and notice when a copy of it writes in its name.
+"""
+
+import sqlite3
+import uuid
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from ckptsync.state.database import Database
+
+# Numbers come from a bucket and may be of any length, SQLite's have 64 bits: hence text.
+SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS identity (
+    only INTEGER PRIMARY KEY CHECK (only = 1), node_id TEXT NOT NULL, repository_id TEXT,
+    revision TEXT NOT NULL DEFAULT '0', epoch TEXT NOT NULL DEFAULT '0',
+    held_epoch TEXT NOT NULL DEFAULT '0'
+) STRICT
+"""
+INSTANCE_SCHEMA: Final = "CREATE TABLE IF NOT EXISTS instance (id TEXT PRIMARY KEY) STRICT"
+WRITE_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS intended_write (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE
+) STRICT
+"""
+POINT_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS point (
+    kind TEXT PRIMARY KEY CHECK (kind IN ('restored', 'pushing', 'pushed')),
+    checkpoint_id TEXT NOT NULL,
+    engine_id TEXT NOT NULL, step TEXT NOT NULL, lineage TEXT
+) STRICT
+"""
+
+_WRITES_KEPT: Final = 1_000
+
+P = TypeVar("P", "Restored", "Pushing", "Pushed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Point:
+    checkpoint_id: str
+    engine_id: str
+    step: int
+    lineage: str | None
+
+
+class Restored(_Point):
+    """The checkpoint that our own pull put in place."""
+
+    __slots__ = ()
+
+
+class Pushing(_Point):
+    """The first checkpoint that was to be committed since the restore."""
+
+    __slots__ = ()
+
+
+class Pushed(_Point):
+    """The checkpoint that this node committed last."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    node_id: str
+    """A UUID made with the database, so a copy of the host without it is another node."""
+    repository_id: str | None
+    """None before the first contact that was remembered."""
+    instances: frozenset[str]
+    write_ids: frozenset[str]
+    """The newest 1,000, made or intended."""
+    revision: int
+    """The highest seen; 0 before the first."""
+    epoch: int
+    """The highest seen; 0 before the first."""
+    held_epoch: int
+    """The newest at which this node was the writer; 0 if it never was."""
+    restored: Restored | None
+    """None once something was pushed since."""
+    pushing: Pushing | None
+    """If it was committed, that was not noted any more: head tells."""
+    pushed: Pushed | None
+
+
+class Identity:
+    """Each call is durable when it returns."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        with database.transaction() as transaction:
+            for schema in (SCHEMA, INSTANCE_SCHEMA, WRITE_SCHEMA, POINT_SCHEMA):
+                transaction.execute(schema)
+            transaction.execute(
+                "INSERT OR IGNORE INTO identity (only, node_id) VALUES (1, ?)", (str(uuid.uuid4()),)
+            )
+
+    def remembered(self) -> Remembered:
+        with self._database.transaction() as transaction:
+            node_id, repository_id, revision, epoch, held_epoch = transaction.execute(
+                "SELECT node_id, repository_id, revision, epoch, held_epoch FROM identity"
+            ).fetchone()
+            return Remembered(
+                node_id=node_id,
+                repository_id=repository_id,
+                instances=_ids(transaction, "SELECT id FROM instance"),
+                write_ids=_ids(transaction, "SELECT id FROM intended_write"),
+                revision=int(revision),
+                epoch=int(epoch),
+                held_epoch=int(held_epoch),
+                restored=_point(transaction, "restored", Restored),
+                pushing=_point(transaction, "pushing", Pushing),
+                pushed=_point(transaction, "pushed", Pushed),
+            )
+
+    def begin(self, repository_id: str, instance: str) -> None:
+        """Call before the swap that creates the repository or takes an epoch of it.
+
+        For a repository other than the remembered one, all that was seen of that is forgotten.
+        What a pull restored before any repository was remembered is not.
+        """
+        with self._database.transaction() as transaction:
+            (known,) = transaction.execute("SELECT repository_id FROM identity").fetchone()
+            if known != repository_id:
+                transaction.execute(
+                    "UPDATE identity SET repository_id = ?, revision = '0', epoch = '0',"
+                    " held_epoch = '0'",
+                    (repository_id,),
+                )
+            if known not in {None, repository_id}:
+                transaction.execute("DELETE FROM point")
+            transaction.execute("INSERT OR IGNORE INTO instance VALUES (?)", (instance,))
+
+    def intend(self, write_id: str) -> None:
+        """Call before the swap that carries this id."""
+        with self._database.transaction() as transaction:
+            transaction.execute("INSERT OR IGNORE INTO intended_write (id) VALUES (?)", (write_id,))
+            transaction.execute(
+                "DELETE FROM intended_write WHERE number <="
+                " (SELECT max(number) FROM intended_write) - ?",
+                (_WRITES_KEPT,),
+            )
+
+    def saw(self, *, revision: int, epoch: int) -> None:
+        """Note what a head said. What is remembered only goes up."""
+        with self._database.transaction() as transaction:
+            row = transaction.execute("SELECT revision, epoch FROM identity").fetchone()
+            transaction.execute(
+                "UPDATE identity SET revision = ?, epoch = ?",
+                (str(max(revision, int(row[0]))), str(max(epoch, int(row[1])))),
+            )
+
+    def holds(self, epoch: int) -> None:
+        """Note that this node is the writer at this epoch."""
+        with self._database.transaction() as transaction:
+            transaction.execute("UPDATE identity SET held_epoch = ?", (str(epoch),))
+
+    def restored_from(
+        self, checkpoint_id: str, engine_id: str, step: int, lineage: str | None
+    ) -> None:
+        """Call before what a pull fetched is put in place."""
+        with self._database.transaction() as transaction:
+            _set_point(transaction, "restored", checkpoint_id, engine_id, step, lineage)
+            transaction.execute("DELETE FROM point WHERE kind = 'pushing'")
+
+    def pushing(self, checkpoint_id: str, engine_id: str, step: int, lineage: str | None) -> None:
+        """Call before the swap that commits a checkpoint; only the first since a restore counts."""
+        with self._database.transaction() as transaction:
+            if _point(transaction, "pushing", Pushing) is None:
+                _set_point(transaction, "pushing", checkpoint_id, engine_id, step, lineage)
+
+    def pushed(self, checkpoint_id: str, engine_id: str, step: int, lineage: str | None) -> None:
+        """Note a commit; the local storage goes on from there, not from what was restored."""
+        with self._database.transaction() as transaction:
+            _set_point(transaction, "pushed", checkpoint_id, engine_id, step, lineage)
+            transaction.execute("DELETE FROM point WHERE kind IN ('restored', 'pushing')")
+
+
+def _ids(connection: sqlite3.Connection, sql: str) -> frozenset[str]:
+    return frozenset(row[0] for row in connection.execute(sql))
+
+
+def _point(connection: sqlite3.Connection, kind: str, point: type[P]) -> P | None:
+    row = connection.execute(
+        "SELECT checkpoint_id, engine_id, step, lineage FROM point WHERE kind = ?", (kind,)
+    ).fetchone()
+    if row is None:
+        return None
+    return point(checkpoint_id=row[0], engine_id=row[1], step=int(row[2]), lineage=row[3])
+
+
+def _set_point(
+    connection: sqlite3.Connection,
+    kind: str,
+    checkpoint_id: str,
+    engine_id: str,
+    step: int,
+    lineage: str | None,
+) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO point VALUES (?, ?, ?, ?, ?)",
+        (kind, checkpoint_id, engine_id, str(step), lineage),
+    )

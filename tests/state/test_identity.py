@@ -1,0 +1,139 @@
+"""What a node remembers of itself is there before it is needed."""
+
+import signal
+from pathlib import Path
+
+from ckptsync.state.database import Database
+from ckptsync.state.identity import Identity, Pushed, Restored
+from tests.state.processes import process
+
+INTEND_THEN_WAIT = """
+import sys, time
+from pathlib import Path
+from ckptsync.state.database import Database
+from ckptsync.state.identity import Identity
+identity = Identity(Database(Path(sys.argv[1])))
+identity.begin("repository", "instance")
+identity.intend("write-1")
+print(identity.remembered().node_id, flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_new_node_remembers_nothing_but_its_own_id(database: Database) -> None:
+    me = Identity(database).remembered()
+
+    assert len(me.node_id) == 36
+    assert me.repository_id is None
+    assert (me.instances, me.write_ids) == (frozenset(), frozenset())
+    assert (me.revision, me.epoch, me.held_epoch) == (0, 0, 0)
+    assert (me.restored, me.pushed) == (None, None)
+
+
+def test_the_node_id_stays_and_another_database_has_another(path: Path, database: Database) -> None:
+    other = Database(path.with_name("other.sqlite"))
+
+    node_id = Identity(database).remembered().node_id
+
+    assert Identity(database).remembered().node_id == node_id
+    assert Identity(other).remembered().node_id != node_id
+    other.close()
+
+
+def test_what_was_intended_survives_a_kill_before_it_was_done(path: Path) -> None:
+    with process(INTEND_THEN_WAIT, path) as child:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+
+    database = Database(path)
+    me = Identity(database).remembered()
+    assert me.repository_id == "repository"
+    assert me.instances == {"instance"}
+    assert me.write_ids == {"write-1"}
+    database.close()
+
+
+def test_the_newest_thousand_write_ids_are_kept(database: Database) -> None:
+    identity = Identity(database)
+    with database.transaction():  # one commit for all, or the test takes a thousand syncs
+        for number in range(1_100):
+            identity.intend(f"write-{number}")
+        identity.intend("write-1099")
+
+    assert identity.remembered().write_ids == {f"write-{number}" for number in range(100, 1_100)}
+
+
+def test_what_was_seen_only_goes_up(database: Database) -> None:
+    identity = Identity(database)
+    identity.saw(revision=5, epoch=2)
+    identity.saw(revision=4, epoch=3)
+    identity.saw(revision=6, epoch=1)
+
+    assert (identity.remembered().revision, identity.remembered().epoch) == (6, 3)
+
+
+def test_numbers_of_any_length_are_compared_as_numbers(database: Database) -> None:
+    identity = Identity(database)
+    for revision in (9, 10, 2**80, 2**63):
+        identity.saw(revision=revision, epoch=0)
+
+    assert identity.remembered().revision == 2**80
+
+
+def test_a_push_supersedes_what_was_restored(database: Database) -> None:
+    identity = Identity(database)
+
+    identity.restored_from("0001-a", "engine-a", 2**64 - 1, "life-1")
+    restored = identity.remembered()
+    identity.pushed("0001-b", "engine-b", 7, None)
+    pushed = identity.remembered()
+
+    assert restored.restored == Restored(
+        checkpoint_id="0001-a", engine_id="engine-a", step=2**64 - 1, lineage="life-1"
+    )
+    assert restored.pushed is None
+    assert pushed.restored is None
+    assert pushed.pushed == Pushed(
+        checkpoint_id="0001-b", engine_id="engine-b", step=7, lineage=None
+    )
+
+
+def test_a_later_pull_is_remembered_beside_the_last_push(database: Database) -> None:
+    identity = Identity(database)
+    identity.pushed("0001-b", "engine-b", 7, None)
+    identity.restored_from("0001-a", "engine-a", 5, None)
+
+    me = identity.remembered()
+
+    assert me.restored is not None
+    assert me.pushed is not None
+    assert (me.restored.checkpoint_id, me.pushed.checkpoint_id) == ("0001-a", "0001-b")
+
+
+def test_a_pull_before_the_first_push_is_not_forgotten_by_beginning(database: Database) -> None:
+    identity = Identity(database)
+    identity.restored_from("0001-a", "engine-a", 5, None)
+
+    identity.begin("repository", "instance-1")
+    identity.begin("repository", "instance-2")
+    identity.holds(3)
+
+    me = identity.remembered()
+    assert me.restored is not None
+    assert me.instances == {"instance-1", "instance-2"}
+    assert me.held_epoch == 3
+
+
+def test_another_repository_starts_from_nothing_seen(database: Database) -> None:
+    identity = Identity(database)
+    identity.begin("first", "instance-1")
+    identity.saw(revision=500, epoch=9)
+    identity.holds(9)
+    identity.pushed("0001-b", "engine-b", 7, None)
+
+    identity.begin("second", "instance-2")
+
+    me = identity.remembered()
+    assert (me.repository_id, me.revision, me.epoch, me.held_epoch) == ("second", 0, 0, 0)
+    assert (me.restored, me.pushed) == (None, None)
+    assert me.instances == {"instance-1", "instance-2"}
