@@ -1,5 +1,6 @@
 """Bringing what a checkpoint lacks into the staging area, every byte verified on its way."""
 
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -35,9 +36,7 @@ class Missing:
 
 def missing(manifest: Manifest, staging: Staging) -> Missing:
     """What neither the staging area nor the storage root holds. Reads local files."""
-    packed: list[tuple[int, int, int, int]] = []
-    chunked: list[int] = []
-    empty: list[int] = []
+    packed, chunked, empty = array("l"), array("l"), array("l")
     seen: set[Digest] = set()
     size = 0
     for number, entry in enumerate(manifest.files):
@@ -46,16 +45,14 @@ def missing(manifest: Manifest, staging: Staging) -> Missing:
         seen.add(entry.digest)
         size += entry.size
         match entry.location:
-            case Packed(object_number, frame, offset):
-                packed.append((object_number, frame, offset, number))
+            case Packed():
+                packed.append(number)
             case Chunked():
                 chunked.append(number)
             case None:
                 empty.append(number)
-    packed.sort()
-    return Missing(
-        packed=[number for *_, number in packed], chunked=chunked, empty=empty, bytes=size
-    )
+    in_order = array("l", sorted(packed, key=manifest.files.place_in_packs))
+    return Missing(packed=in_order, chunked=chunked, empty=empty, bytes=size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ from ckptsync.operations.pipeline import Pipeline
 from ckptsync.operations.resolve import LATEST, Fresh, Kept, Remote
 from ckptsync.operations.target import Target
 from ckptsync.operations.transfers import Transfers, stoppable
+from ckptsync.repository import descriptor as descriptors
 from ckptsync.repository.head import Entry
 from ckptsync.repository.manifest import Manifest
 from ckptsync.repository.repository import Repository
@@ -194,7 +195,7 @@ def _restore(
         target.vanish()
         raise
     staging.discard()
-    target.appear(data)
+    target.appear(data, descriptors.encode(descriptor))
     pipeline.state.manifests.put(bytes.fromhex(entry.manifest.digest), data)
     return fetched
 

@@ -183,6 +183,10 @@ class _Push:
             parent=parent,
             own={**assembled.own, key: sink.generation},
         )
+        engine = assembled.manifest.engine
+        pipeline.state.identity.pushing(
+            assembled.manifest.checkpoint, engine.id, engine.step, engine.lineage
+        )
         entry = commit(self._writable.register, repository, attempt, at)
         self._remember(entry, data)
         return entry
@@ -226,12 +230,7 @@ class _Push:
     def _remember(self, entry: Entry, data: bytes) -> None:
         state = self._pipeline.state
         state.manifests.put(bytes.fromhex(entry.manifest.digest), data)
-        state.identity.pushed(
-            checkpoint_id=entry.id,
-            engine_id=entry.engine_id,
-            step=int(entry.step),
-            lineage=entry.lineage,
-        )
+        state.identity.pushed(entry.id, entry.engine_id, int(entry.step), entry.lineage)
         self._journal.clear()
         log.info(
             "checkpoint.committed",

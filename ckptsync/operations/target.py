@@ -37,14 +37,14 @@ class Target:
         home = directory.parent / f".ckptsync-{directory.name}"
         return cls(root=home / "root", work=home / "work", home=home, directory=directory)
 
-    def appear(self, manifest: bytes) -> None:
-        """Give the finished directory its name, with its stored manifest beside it."""
+    def appear(self, manifest: bytes, descriptor: bytes) -> None:
+        """Give the finished directory its name; beside it what it can be verified with later."""
         if self.home is None or self.directory is None:
             return
         with explained(self.directory, "given its name"):
-            disk.replace_file(
-                manifest_beside(self.directory), manifest, aside=self.home / "manifest"
-            )
+            aside = self.home / "aside"
+            disk.replace_file(descriptor_beside(self.directory), descriptor, aside=aside)
+            disk.replace_file(manifest_beside(self.directory), manifest, aside=aside)
             self.root.rename(self.directory)
             disk.sync_directory(self.directory.parent)
             shutil.rmtree(self.home)
@@ -58,6 +58,11 @@ class Target:
 def manifest_beside(directory: Path) -> Path:
     """Where the manifest of a restored directory lies, for verifying it offline."""
     return directory.with_name(f"{directory.name}.manifest.json.zst")
+
+
+def descriptor_beside(directory: Path) -> Path:
+    """Where its repository's descriptor lies, without which no manifest can be read."""
+    return directory.with_name(f"{directory.name}.ckptsync.json")
 
 
 def _is_empty(directory: Path) -> bool:

@@ -11,7 +11,7 @@ from ckptsync.model import CheckpointId, Engine
 from ckptsync.repository import catalog, epochs, keys
 from ckptsync.repository.head import Entry, Fork, Head, ManifestRef, Sweep, Timeline
 from ckptsync.repository.manifest import Manifest
-from ckptsync.repository.register import Moved, Register
+from ckptsync.repository.register import SWAPS, Moved, Register
 from ckptsync.repository.repository import Repository
 from ckptsync.stores.base import Expect
 
@@ -52,7 +52,8 @@ def commit(register: Register, repository: Repository, attempt: Attempt, at: dat
     A crash before the swap leaves objects that nothing refers to; after it, a checkpoint.
     Raises MustReplan; Fenced and the other refusals of epochs; CannotTell.
     """
-    while True:
+    moved = Moved()
+    for _ in range(SWAPS):
         old = register.read()
         committed = old.head.entry(attempt.checkpoint)
         if committed is not None:
@@ -71,11 +72,13 @@ def commit(register: Register, repository: Repository, attempt: Attempt, at: dat
             register.swap(
                 old, new, as_writer=True, landed=lambda head: _has(head, attempt.checkpoint)
             )
-        except Moved:
+        except Moved as error:
+            moved = error
             log.info("commit.head_moved", checkpoint=attempt.checkpoint)
             register.pause()
             continue
         return entry_of(attempt, at, old.head.epoch)
+    raise register.gave_up(moved)
 
 
 def _has(head: Head, checkpoint: CheckpointId) -> bool:

@@ -13,7 +13,8 @@ from ckptsync.repository import epochs, keys
 from ckptsync.repository.descriptor import Descriptor
 from ckptsync.repository.epochs import Node
 from ckptsync.repository.head import Head, Timeline, Writer
-from ckptsync.repository.register import Moved, Register
+from ckptsync.repository.register import SWAPS, Moved, Register
+from ckptsync.repository.repository import read_head
 from ckptsync.stores.base import Expect, ObjectStore
 
 log = structlog.get_logger()
@@ -47,18 +48,40 @@ def create(register: Register, node: Node, wanted: Descriptor, now: datetime) ->
     store.put(keys.RECOVER, _recovery_instructions())
     instance = str(uuid4())
     register.identity.begin(descriptor.repository_id, instance)
-    try:
-        register.swap(
-            None,
-            _first_head(descriptor, node, me.node_id, instance, now),
-            as_writer=True,
-            landed=lambda head: head.writer.instance == instance,
-        )
-    except Moved:
-        log.info("repository.created_by_another_node", store=store.name)
-    else:
-        log.info("repository.created", store=store.name, repository=descriptor.repository_id)
+    _create_head(register, _first_head(descriptor, node, me.node_id, instance, now))
     return descriptor
+
+
+def _create_head(register: Register, first: Head) -> None:
+    moved = Moved()
+    for _ in range(SWAPS):
+        try:
+            register.swap(
+                None,
+                first,
+                as_writer=True,
+                landed=lambda head: head.writer.instance == first.writer.instance,
+            )
+        except Moved as error:
+            moved = error
+            if _is_there(register.store):
+                log.info("repository.created_by_another_node", store=register.store.name)
+                return
+            register.pause()
+        else:
+            log.info(
+                "repository.created", store=register.store.name, repository=first.repository_id
+            )
+            return
+    raise register.gave_up(moved)
+
+
+def _is_there(store: ObjectStore) -> bool:
+    try:
+        read_head(store)
+    except NotFound:
+        return False
+    return True
 
 
 def _settle_descriptor(store: ObjectStore, wanted: Descriptor) -> Descriptor:

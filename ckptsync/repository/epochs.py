@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ckptsync.errors import Fenced, ForeignWriter, RollbackDetected, WrongRepository
 from ckptsync.model import CheckpointId
+from ckptsync.repository import keys
 from ckptsync.repository.descriptor import Descriptor
 from ckptsync.repository.head import Head
 from ckptsync.state.identity import Remembered
@@ -90,15 +91,22 @@ class Line:
 
 def line(head: Head, me: Remembered, *, new_timeline: bool) -> Line:
     """Choose the timeline: a pull of an older checkpoint forks where it went back to."""
-    restored = me.restored
-    if restored is not None and restored.checkpoint_id != head.latest:
-        return Line(
-            parent=CheckpointId(restored.checkpoint_id),
-            forks=f"pull: went back to {restored.checkpoint_id}",
-        )
+    back = went_back_to(head, me)
+    if back is not None:
+        return Line(parent=back, forks=f"pull: went back to {back}")
     if new_timeline:
         return Line(parent=head.latest, forks="push: --new-timeline")
     return Line(parent=head.latest)
+
+
+def went_back_to(head: Head, me: Remembered) -> CheckpointId | None:
+    """The older checkpoint that a pull put in place, if nothing was committed from there yet."""
+    restored, pushing = me.restored, me.pushing
+    if restored is None or restored.checkpoint_id == head.latest:
+        return None
+    if pushing is not None and head.next_seq > keys.seq(CheckpointId(pushing.checkpoint_id)):
+        return None  # the process died between its swap and its note of it
+    return CheckpointId(restored.checkpoint_id)
 
 
 def timeline_after(head: Head) -> int:

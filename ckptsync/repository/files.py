@@ -77,6 +77,10 @@ class Files(Sequence[FileEntry]):
     def bytes(self) -> int:
         return sum(self._sizes)
 
+    def place_in_packs(self, number: int) -> int:
+        """Orders packed files as they lie: by object, frame, and offset."""
+        return (self._objects[number] << 32 | self._frames[number]) << 32 | self._offsets[number]
+
     def __len__(self) -> int:
         return len(self._paths)
 

@@ -13,6 +13,7 @@ from ckptsync.errors import (
     Cancelled,
     CannotTell,
     Contention,
+    HeadLost,
     NotFound,
     PreconditionFailed,
     StoreError,
@@ -28,6 +29,8 @@ log = structlog.get_logger()
 
 _JITTER: Final = (0.05, 0.5)
 _READ_BACKS: Final = 5
+SWAPS: Final = 20
+"""How often a swap is tried before its caller gives up."""
 
 
 class Moved(Exception):
@@ -44,9 +47,24 @@ class Register:
     """Sleeps that many seconds; True means that a stop was asked for."""
 
     def read(self) -> HeadAt:
-        """Raises NotFound, IntegrityError, UnsupportedFormat, StoreError."""
-        found = read_head(self.store)
-        self.identity.saw(revision=found.head.revision, epoch=found.head.epoch)
+        """Raises NotFound where this node never saw a head, else HeadLost.
+
+        Raises IntegrityError, UnsupportedFormat, StoreError.
+        """
+        me = self.identity.remembered()
+        try:
+            found = read_head(self.store)
+        except NotFound as error:
+            if not me.revision:
+                raise
+            raise HeadLost(
+                f"{self.store.name}: head.json is gone, though this node has seen revision "
+                f"{me.revision} of it: the list of checkpoints is lost, not empty",
+                hint="put head.json back from an older version of the object or a copy of the "
+                "bucket; for a new repository use another prefix",
+            ) from error
+        if found.head.repository_id == me.repository_id:
+            self.identity.saw(revision=found.head.revision, epoch=found.head.epoch)
         return found
 
     def swap(
@@ -92,6 +110,14 @@ class Register:
         if self.wait(random.uniform(*_JITTER)):  # noqa: S311 - spreads load, guards nothing
             raise Cancelled(f"{self.store.name}: stopped before the commit; nothing was committed")
 
+    def gave_up(self, moved: Moved) -> CannotTell:
+        """What to raise where SWAPS swaps in a row came to nothing."""
+        return CannotTell(
+            f"{self.store.name}: head.json could not be replaced in {SWAPS} tries "
+            f"({moved.__cause__}); nothing is acknowledged",
+            hint="run the same command again once the store answers",
+        )
+
     def _read_back(
         self, mine: Head, landed: Callable[[Head], bool], error: StoreError
     ) -> Head | None:
@@ -105,6 +131,8 @@ class Register:
                 if self.wait(_JITTER[1]):
                     break
                 continue
+            except StoreError:  # credentials may have expired meanwhile
+                break
             return found if found.write_id == mine.write_id or landed(found) else None
         raise CannotTell(
             f"{self.store.name}: no answer whether head.json was replaced ({error.reason}); "

@@ -70,7 +70,7 @@ class Repository:
         """Every entry of a head, newest first; pages are read as they are reached."""
         yield from reversed(of.checkpoints)
         for page in reversed(of.pages):
-            yield from reversed(self._read_page(page, of))
+            yield from reversed(self.read_page(page, of))
 
     def find(self, of: Head, checkpoint: CheckpointId) -> Entry | None:
         """An entry by id; reads no page that cannot hold it. Raises IntegrityError."""
@@ -78,11 +78,12 @@ class Repository:
         if found is None:
             seq = keys.seq(checkpoint)
             pages = (page for page in of.pages if page.seq[0] <= seq <= page.seq[1])
-            held = (entry for page in pages for entry in self._read_page(page, of))
+            held = (entry for page in pages for entry in self.read_page(page, of))
             found = next((entry for entry in held if entry.id == checkpoint), None)
         return found
 
-    def _read_page(self, page: Page, of: Head) -> tuple[Entry, ...]:
+    def read_page(self, page: Page, of: Head) -> tuple[Entry, ...]:
+        """The entries of a page of a head, oldest first. Raises NotFound, IntegrityError."""
         data = self._get(page.key, catalog.STORED_LIMIT)
         return catalog.decode(data, page, of, self.descriptor.hash, self.named(page.key))
 
