@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import settings
 
 from ckptsync.stores.base import ObjectStore
 from ckptsync.stores.local import LocalStore
@@ -14,6 +15,9 @@ from ckptsync.stores.memory import MemoryStore
 from ckptsync.stores.s3 import S3Options, S3Store
 from tests import servers
 from tests.servers import S3Server
+
+settings.register_profile("ckptsync", deadline=None)  # a busy machine is no failure
+settings.load_profile("ckptsync")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -13,14 +13,16 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from mypy_boto3_s3 import S3Client
 
 from ckptsync.stores.s3 import S3Options
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 _ACCESS_KEY: Final = "test-access"
 _SECRET_KEY: Final = "test-secret"
@@ -44,7 +46,7 @@ class S3Server:
             secret_key=_SECRET_KEY,
         )
 
-    def client(self) -> S3Client:
+    def client(self) -> "S3Client":
         """The SDK itself, for what a store cannot do. To be closed."""
         session = Session(_ACCESS_KEY, _SECRET_KEY, region_name="us-east-1")
         config = Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1})

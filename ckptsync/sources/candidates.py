@@ -1,0 +1,87 @@
+"""Which directories are complete checkpoints, and in which order: decided from facts alone."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from typing import Final
+
+MARKERS: Final = ("_SUCCESS", "commit_success.txt")
+
+_TEMPORARY: Final = ("*.tmp", "tmp-*", "*.orbax-checkpoint-tmp*")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MARKER_SLACK_NS: Final = 2_000_000_000
+
+# A date counts as one number: the minutes of 20261120-0955 and 20261121-0005 would mislead.
+_NUMBER: Final = re.compile(
+    r"(?<!\d)(?:19|20)\d\d([-_.]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])"
+    r"(?:[-_.T ]?\d\d[-_.:h]?\d\d(?:[-_.:m]?\d\d)?)?(?!\d)"
+    r"|\d+"
+)
+_RANDOM: Final = re.compile(r"(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-)?[0-9a-f]{12,}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A directory that may be a checkpoint."""
+
+    name: str
+    changed_ns: int
+    """The newest time of change of anything in it."""
+    written_ns: int
+    """The newest time of change of a file in it; 0 if there is none. Survives a restore."""
+    marked_ns: int | None
+    """The time of the marker file, if there is one."""
+
+    @property
+    def step(self) -> int:
+        """The last number in the name; without one the time it was written, in ns."""
+        numbers = list(_NUMBER.finditer(_RANDOM.sub(_without_random, self.name)))
+        if not numbers:
+            return self.written_ns or self.changed_ns
+        number = int(re.sub(r"\D", "", numbers[-1].group()))
+        return number if number < 2**63 else self.written_ns or self.changed_ns
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Orders checkpoints by age."""
+        return self.step, self.changed_ns
+
+    @property
+    def at(self) -> datetime:
+        return _EPOCH + timedelta(microseconds=self.changed_ns // 1000)
+
+
+def complete(
+    candidates: Iterable[Candidate], *, marker_required: bool, quiet: timedelta, now: datetime
+) -> list[Candidate]:
+    """The complete ones, oldest first.
+
+    A temporary name never counts. Where a marker is required, or any directory has one, the marker
+    decides, unless the directory changed after it; then, as without markers, nothing in it may
+    have changed for `quiet`: it may be half written, or half deleted.
+    """
+    named = [candidate for candidate in candidates if not _is_temporary(candidate.name)]
+    by_marker = marker_required or any(candidate.marked_ns is not None for candidate in named)
+
+    def is_complete(candidate: Candidate) -> bool:
+        if candidate.marked_ns is None and by_marker:
+            return False
+        if candidate.marked_ns is not None and (
+            candidate.changed_ns <= candidate.marked_ns + _MARKER_SLACK_NS
+        ):
+            return True
+        return now - candidate.at >= quiet
+
+    return sorted(filter(is_complete, named), key=lambda candidate: candidate.rank)
+
+
+def _without_random(found: re.Match[str]) -> str:
+    """Nothing for a hash or UUID; what is all digits stays."""
+    text = found.group()
+    return text if text.isdecimal() else ""
+
+
+def _is_temporary(name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in _TEMPORARY)

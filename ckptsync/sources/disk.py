@@ -1,0 +1,147 @@
+"""The calls to the filesystem that make a change atomic and durable."""
+
+import ctypes
+import errno
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from fcntl import ioctl
+from pathlib import Path
+from typing import Final
+
+from ckptsync.errors import LocalDiskFull, SourceError
+from ckptsync.sources.faults import explained
+
+CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_COPY_PIECE: Final = 8 << 20
+
+_FICLONE: Final = 0x40049409
+_AT_FDCWD: Final = -100
+_RENAME_EXCHANGE: Final = 2
+_UNSUPPORTED: Final = frozenset(
+    {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV, errno.ENOTTY, errno.EPERM}
+)
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory survive a power cut."""
+    _with_descriptor(path, os.fsync)
+
+
+def sync_filesystem(path: Path) -> None:
+    """Write out everything of the filesystem that holds path.
+
+    One call where thousands of small files would each need their own fsync.
+    """
+
+    def sync(descriptor: int) -> None:
+        if _libc.syncfs(descriptor) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(path))
+
+    _with_descriptor(path, sync)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Swap two paths in one step; False, and nothing done, where the filesystem cannot."""
+    if not hasattr(_libc, "renameat2"):
+        return False
+    names = os.fsencode(one), os.fsencode(other)
+    if _libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in _UNSUPPORTED:
+        return False
+    raise OSError(code, os.strerror(code), str(one))
+
+
+def replace_file(target: Path, data: bytes, *, aside: Path, mode: int = 0o644) -> None:
+    """Give target this content in one step, durably. `aside` is on the same filesystem."""
+    aside.unlink(missing_ok=True)
+    descriptor = os.open(aside, CREATE, 0o600)
+    try:
+        write_all(descriptor, data, 0)
+        os.fchmod(descriptor, mode)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    aside.replace(target)
+    sync_directory(target.parent)
+
+
+def write_all(descriptor: int, data: bytes | memoryview, position: int) -> None:
+    """Positioned write of all of data, from any thread."""
+    rest = memoryview(data)
+    while rest:
+        written = os.pwrite(descriptor, rest, position)
+        rest, position = rest[written:], position + written
+
+
+def copy(source: int, target: int) -> None:
+    """Copy one open file into an empty one: shares its blocks where the filesystem can."""
+    with suppress(OSError):  # another filesystem, or one that cannot share blocks
+        ioctl(target, _FICLONE, source)
+        return
+    position = 0
+    while moved := _copy_piece(source, target, position):
+        position += moved
+    if position != os.fstat(source).st_size:  # some network filesystems end a copy early
+        raise OSError(errno.EIO, f"the copy ended after {position:,} bytes")
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """A durable copy at a path that does not exist."""
+    from_descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        to_descriptor = os.open(target, CREATE, 0o600)
+        try:
+            copy(from_descriptor, to_descriptor)
+            os.fsync(to_descriptor)
+        finally:
+            os.close(to_descriptor)
+    finally:
+        os.close(from_descriptor)
+
+
+def require_same_filesystem(work: Path, root: Path) -> None:
+    """Both exist. Raises SourceError if a rename from one into the other is impossible."""
+    if work.stat().st_dev != root.stat().st_dev:
+        raise SourceError(
+            f"{work} is on another filesystem than the storage root {root}, so a checkpoint "
+            "cannot be put in place in one step",
+            hint="set work_path to a directory on the filesystem of storage_path",
+        )
+
+
+def require_space(path: Path, needed: int) -> None:
+    """Raises LocalDiskFull unless `needed` bytes fit on the filesystem that holds path."""
+    with explained(path, "examined"):
+        facts = os.statvfs(path)
+    free = facts.f_bavail * facts.f_frsize
+    if free < needed:
+        raise LocalDiskFull(
+            f"the filesystem of {path} has {free:,} bytes free, {needed:,} are needed",
+            hint="free some space, or set work_path and storage_path to a larger filesystem",
+        )
+
+
+def _copy_piece(source: int, target: int, position: int) -> int:
+    try:
+        return os.copy_file_range(source, target, _COPY_PIECE, position, position)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+    piece = os.pread(source, 1 << 20, position)
+    write_all(target, piece, position)
+    return len(piece)
+
+
+def _with_descriptor(path: Path, call: Callable[[int], None]) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        call(descriptor)
+    finally:
+        os.close(descriptor)

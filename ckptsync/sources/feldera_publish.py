@@ -1,0 +1,127 @@
+"""Putting a checkpoint back so that a Feldera engine resumes from it.
+
+The engine resumes from `state.json` at the root and, as it starts, deletes what its catalog does
+not list. So the catalog lists the old checkpoints and the new one until that file is replaced.
+"""
+
+import stat
+from pathlib import Path
+from typing import Final
+
+from ckptsync.errors import SourceError
+from ckptsync.sources import disk, pidlock
+from ckptsync.sources.base import Staged
+from ckptsync.sources.faults import explained
+from ckptsync.sources.feldera_files import CATALOG, STATE, catalog_of, is_uuid, parse_catalog
+from ckptsync.sources.publish import Quarantine, install, require_inside
+
+JOURNAL: Final = "steps.bin"  # a directory, despite its name
+
+_ACTIVATED: Final = "activated.feldera"
+
+
+def publish(staged: Staged, root: Path) -> None:
+    """Make this the one checkpoint of the storage root.
+
+    A crash at any step leaves a root from which the engine resumes either the old checkpoint or
+    this one, never with a journal of the other; calling it again finishes. What the root held
+    beside it goes to quarantine. Raises EngineRunning; SourceError, before anything changed, if a
+    batch of the same name and other content is in the way.
+    """
+    id = staged.engine.id
+    entry = _entry(staged)
+    with explained(root, "created"):
+        root.mkdir(parents=True, exist_ok=True)
+    with pidlock.held(root), explained(root, "published"):
+        quarantine = Quarantine(staged)
+        batches = _place_batches(staged, root)
+        install(staged, id, root, quarantine)
+        state = (root / id / STATE).read_bytes()
+        if _content(root / STATE) != state:
+            _replace(root / CATALOG, catalog_of([*_others(root, id), entry]), staged, quarantine)
+            if (root / JOURNAL).exists():
+                quarantine.take(root / JOURNAL)
+                disk.sync_directory(root)
+            _replace(root / STATE, state, staged, quarantine)
+        _replace(root / CATALOG, catalog_of([entry]), staged, quarantine)
+        for path in sorted(root.iterdir()):
+            if path.name not in batches and (_is_batch(path.name) or _is_other(path.name, id)):
+                quarantine.take(path)
+        disk.sync_directory(root)
+        quarantine.sync()
+
+
+def _entry(staged: Staged) -> str:
+    """The checkpoint's catalog entry. Raises SourceError if the manifest's copy does not fit."""
+    engine = staged.engine
+    if not is_uuid(engine.id):
+        raise SourceError(f"checkpoint {engine.id!r} is not named as a Feldera engine names one")
+    if engine.metadata is None:
+        raise SourceError(f"the manifest of {engine.id} lacks the engine's catalog entry")
+    described = parse_catalog(catalog_of([engine.metadata]), f"the manifest of {engine.id}")
+    if [entry.id for entry in described] != [engine.id]:
+        raise SourceError(f"the manifest of {engine.id} holds another checkpoint's catalog entry")
+    return engine.metadata
+
+
+def _place_batches(staged: Staged, root: Path) -> frozenset[str]:
+    """Put the missing ones in place, and return the names of all."""
+    folder = f"{staged.engine.id}/"
+    names, missing = set(), []
+    for file in staged.files():
+        require_inside(file.path)
+        if file.path.startswith(folder):
+            continue
+        if not _is_batch(file.path):
+            raise SourceError(f"the manifest of {folder} names {file.path!r}, which is no batch")
+        names.add(file.path)
+        target = root / file.path
+        if staged.holds(file, target):
+            continue
+        if target.is_symlink() or target.exists():
+            raise SourceError(
+                f"{target} is in the way: a batch of that name, with other content than in the "
+                "checkpoint. Nothing was changed.",
+                hint="move it away if the disk damaged it; else this is another pipeline's data",
+            )
+        missing.append(file)
+    for file in missing:
+        staged.place(file, root / file.path)
+    disk.sync_directory(root)
+    return frozenset(names)
+
+
+def _others(root: Path, id: str) -> list[str]:
+    """The catalog entries of other checkpoints, as far as the engine could read them."""
+    data = _content(root / CATALOG)
+    if data is None:
+        return []
+    try:
+        return [entry.text for entry in parse_catalog(data, root / CATALOG) if entry.id != id]
+    except SourceError:
+        return []
+
+
+def _replace(target: Path, data: bytes, staged: Staged, quarantine: Quarantine) -> None:
+    if _content(target) == data:
+        return
+    mode = 0o644
+    if target.exists():
+        mode = stat.S_IMODE(target.stat().st_mode)
+        quarantine.keep_copy(target)
+    disk.replace_file(target, data, aside=staged.work / "aside", mode=mode)
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _is_batch(name: str) -> bool:
+    return "/" not in name and name.endswith(".feldera") and name not in (CATALOG, _ACTIVATED)
+
+
+def _is_other(name: str, id: str) -> bool:
+    return is_uuid(name) and name != id

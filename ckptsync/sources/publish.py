@@ -1,0 +1,163 @@
+"""What putting a checkpoint in place takes, whatever the layout."""
+
+import os
+import shutil
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+
+from ckptsync.errors import SourceError
+from ckptsync.model import File
+from ckptsync.sources import disk
+from ckptsync.sources.base import Staged
+from ckptsync.sources.faults import explained
+from ckptsync.sources.staging import ASSEMBLING
+
+
+class Quarantine:
+    """Where `publish` keeps what it moves out of the way. Made when first needed."""
+
+    def __init__(self, staged: Staged) -> None:
+        self._home = staged.work / "quarantine"
+        self._id = staged.engine.id
+        self._made: Path | None = None
+
+    def take(self, path: Path) -> None:
+        """Move a file or directory here. The directory it was in is the caller's to sync."""
+        with explained(path, "moved to quarantine"):
+            path.rename(self._directory() / path.name)
+
+    def keep_copy(self, path: Path) -> None:
+        """For a file that is about to be replaced; the first copy of a name counts."""
+        with explained(path, "copied to quarantine"):
+            copy = self._directory() / path.name
+            if not copy.exists():
+                disk.copy_file(path, copy)
+
+    def swap(self, new: Path, old: Path) -> None:
+        """Put `new` where `old` is, in one step where the filesystem can."""
+        with explained(old, "replaced"):
+            slot = self._directory() / old.name
+            # Not swapped where it was assembled: a crash would leave the old one among scratch.
+            new.rename(slot)
+            if not disk.exchange(slot, old):
+                slot.rename(new)
+                old.rename(slot)
+                new.rename(old)
+
+    def sync(self) -> None:
+        """Make the moves survive a power cut."""
+        if self._made is not None:
+            with explained(self._made, "synced"):
+                disk.sync_directory(self._made)
+
+    def _directory(self) -> Path:
+        if self._made is None:
+            self._home.mkdir(mode=0o700, exist_ok=True)
+            now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+            made = self._home / f"{now}-{self._id}"
+            made.mkdir(mode=0o700)
+            disk.sync_directory(self._home)
+            self._made = made
+        return self._made
+
+
+def install(staged: Staged, name: str, root: Path, quarantine: Quarantine) -> None:
+    """Make `root/name` hold exactly what the checkpoint has under it, in one step.
+
+    Does nothing if it does already. What was there before goes to quarantine. Raises SourceError.
+    """
+    target = root / name
+    if _identical(staged, name, target):
+        return
+    assembled = _assemble(staged, name)
+    with explained(target, "replaced"):
+        if target.is_symlink() or target.exists():
+            quarantine.swap(assembled, target)
+        else:
+            assembled.rename(target)
+        disk.sync_directory(root)
+
+
+def under(name: str, files: Iterable[File]) -> Iterable[File]:
+    """The files whose first directory this is."""
+    return (file for file in files if file.path.startswith(f"{name}/"))
+
+
+def require_plain(name: str) -> None:
+    """Raises SourceError unless a checkpoint's name can name a directory in the storage root."""
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise SourceError(f"the checkpoint's name {name!r} cannot name a directory")
+
+
+def require_inside(path: str) -> None:
+    """Raises SourceError unless a path stays under the directory it is relative to."""
+    parts = PurePosixPath(path).parts
+    if not parts or parts[0] == "/" or ".." in parts or "\0" in path or "/".join(parts) != path:
+        raise SourceError(f"the manifest names the path {path!r}, which leads out of its directory")
+
+
+def _assemble(staged: Staged, name: str) -> Path:
+    """Build the directory in the work directory, complete and durable."""
+    home = staged.work / ASSEMBLING
+    with explained(home, "created"):
+        if home.exists():
+            shutil.rmtree(home)
+        home.mkdir(mode=0o700)
+    target = home / name
+    made = {target}
+    with explained(target, "assembled"):
+        target.mkdir()
+        for path in staged.directories:
+            _make(home / path, made)
+        newest_ns = 0
+        for file in under(name, staged.files()):
+            _make((home / file.path).parent, made)
+            staged.place(file, home / file.path)
+            newest_ns = max(newest_ns, file.mtime_ns)
+        for directory in sorted(made, reverse=True):
+            if newest_ns:  # as old as its files: nothing is being written here
+                os.utime(directory, ns=(newest_ns, newest_ns))
+            disk.sync_directory(directory)
+        disk.sync_directory(home)
+    return target
+
+
+def _make(directory: Path, made: set[Path]) -> None:
+    if directory in made:
+        return
+    _make(directory.parent, made)
+    directory.mkdir()
+    made.add(directory)
+
+
+def _identical(staged: Staged, name: str, target: Path) -> bool:
+    if target.is_symlink() or not target.is_dir():
+        return False
+    with explained(target, "listed"):
+        found = _paths_under(target)
+    expected = {f"{directory}/" for directory in staged.directories}
+    expected.update(file.path for file in under(name, staged.files()))
+    return found == expected and all(
+        staged.holds(file, target.parent / file.path) for file in under(name, staged.files())
+    )
+
+
+def _paths_under(target: Path) -> set[str]:
+    """What is not a directory and, with a `/` at the end, the empty directories."""
+    found: set[str] = set()
+    pending = [target.name]
+    while pending:
+        directory = pending.pop()
+        empty = True
+        with os.scandir(target.parent / directory) as entries:
+            for entry in entries:
+                empty = False
+                path = f"{directory}/{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(path)
+                else:
+                    found.add(path)
+        if empty:
+            found.add(f"{directory}/")
+    return found

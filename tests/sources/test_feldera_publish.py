@@ -1,0 +1,401 @@
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from ckptsync.errors import EngineRunning, SourceError
+from ckptsync.sources import disk
+from ckptsync.sources.digests import Digests
+from ckptsync.sources.feldera import Feldera
+from tests.fakes.feldera_engine import Engine, Resumed, Sizes, contents, resume
+from tests.sources.crashing import killed_at
+from tests.sources.samples import PROJECT, Sample, make_digests, newest
+
+ENGINE = [sys.executable, "-m", "tests.fakes.feldera_engine"]
+SMALL = Sizes(traces=1, new_batches=2, batch_bytes=100, state_bytes=50)
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    return tmp_path / "work"
+
+
+@pytest.fixture
+def digests(tmp_path: Path) -> Digests:
+    return make_digests(tmp_path)
+
+
+@pytest.fixture
+def primary(tmp_path: Path) -> Iterator[Engine]:
+    with Engine(tmp_path / "primary", seed=1, sizes=SMALL) as engine:
+        engine.run(3)
+        yield engine
+
+
+@pytest.fixture
+def sample(primary: Engine) -> Sample:
+    layout = Feldera(primary.root)
+    return Sample(layout, newest(layout))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The storage of an engine that was stopped: an earlier life, with a journal."""
+    with Engine(tmp_path / "storage", seed=2, sizes=SMALL) as engine:
+        engine.run(3)
+        (engine.root / "status.json").write_text("{}")
+    return engine.root
+
+
+def publish(sample: Sample, work: Path, root: Path, digests: Digests) -> None:
+    staging = sample.pull(work, root, digests)
+    Feldera(root).publish(staging, root)
+    staging.discard()
+
+
+def uuid_of(found: Resumed | None) -> str | None:
+    return None if found is None else found.uuid
+
+
+def state_of(root: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+def require_published(sample: Sample, written: dict[str, str], root: Path) -> None:
+    found = resume(root)
+    assert found is not None
+    assert (found.uuid, found.step) == (sample.engine.id, sample.engine.step)
+    assert found.journal == ()
+    assert contents(root, found.uuid) == written
+    assert [checkpoint.engine for checkpoint in Feldera(root).checkpoints()] == [sample.engine]
+    batches = {name for name in written if "/" not in name}
+    assert {path.name for path in root.glob("w*.feldera")} == batches
+
+
+def test_an_engine_resumes_from_what_was_published_into_an_empty_directory(
+    primary: Engine, sample: Sample, work: Path, tmp_path: Path, digests: Digests
+) -> None:
+    root = tmp_path / "fresh"
+
+    publish(sample, work, root, digests)
+
+    require_published(sample, primary.written[sample.engine.id], root)
+    assert list(work.iterdir()) == [], "nothing was in the way"
+    with Engine(root, seed=3, sizes=SMALL) as engine:
+        engine.run(3)
+    assert resume(root) is not None
+
+
+def test_modes_and_times_are_those_of_the_primary(
+    sample: Sample, work: Path, tmp_path: Path, digests: Digests
+) -> None:
+    publish(sample, work, tmp_path / "fresh", digests)
+
+    for file in sample.files:
+        facts = (tmp_path / "fresh" / file.path).stat()
+        assert (facts.st_mode & 0o777, facts.st_mtime_ns) == (file.mode, file.mtime_ns)
+
+
+def test_what_was_there_goes_to_quarantine_whole(
+    primary: Engine, sample: Sample, work: Path, root: Path, digests: Digests
+) -> None:
+    before, resumed = state_of(root), resume(root)
+    assert resumed is not None
+    assert resumed.journal != ()
+
+    publish(sample, work, root, digests)
+
+    require_published(sample, primary.written[sample.engine.id], root)
+    assert (root / "status.json").exists()
+    (kept,) = (work / "quarantine").iterdir()
+    assert resume(kept) == resumed, "the engine could go on from the quarantine"
+    del before["status.json"], before["feldera.pidlock"]
+    assert state_of(kept) == before
+
+
+def test_publishing_again_changes_nothing(
+    primary: Engine, sample: Sample, work: Path, root: Path, digests: Digests
+) -> None:
+    publish(sample, work, root, digests)
+    shutil.rmtree(work)
+    before = {path: path.stat().st_ino for path in root.rglob("*")}
+
+    publish(sample, work, root, digests)
+
+    require_published(sample, primary.written[sample.engine.id], root)
+    assert {path: path.stat().st_ino for path in root.rglob("*")} == before
+    assert list(work.iterdir()) == []
+
+
+def test_the_journal_of_the_published_checkpoint_itself_stays(
+    sample: Sample, work: Path, primary: Engine, digests: Digests
+) -> None:
+    primary.stop()
+
+    publish(sample, work, primary.root, digests)
+
+    assert (primary.root / "steps.bin").exists()
+
+
+def test_batches_that_are_already_there_stay(
+    sample: Sample, work: Path, primary: Engine, digests: Digests, tmp_path: Path
+) -> None:
+    root = tmp_path / "standby"
+    publish(sample, work, root, digests)
+    here = {path.name: path.stat().st_ino for path in root.glob("w*.feldera")}
+    primary.checkpoint()
+    later = Sample(Feldera(primary.root), newest(Feldera(primary.root)))
+
+    publish(later, work, root, digests)
+
+    require_published(later, primary.written[later.engine.id], root)
+    stayed = [name for name, inode in here.items() if (root / name).stat().st_ino == inode]
+    assert stayed == list(here)
+
+
+def test_a_batch_of_that_name_with_other_content_stops_it_before_anything_changed(
+    sample: Sample, work: Path, root: Path, digests: Digests
+) -> None:
+    name = next(file.path for file in sample.files if "/" not in file.path)
+    (root / name).write_bytes(b"x" * 100)
+    before = state_of(root)
+
+    with pytest.raises(SourceError, match=f"{name} is in the way"):
+        publish(sample, work, root, digests)
+
+    assert state_of(root) == before
+
+
+def test_a_damaged_copy_of_the_checkpoint_is_mended(
+    primary: Engine, sample: Sample, work: Path, tmp_path: Path, digests: Digests
+) -> None:
+    root = tmp_path / "fresh"
+    publish(sample, work, root, digests)
+    damaged = root / sample.engine.id / "z1-0-0000.dat"
+    damaged.write_bytes(b"rotten")
+    (root / sample.engine.id / "extra").touch()
+
+    publish(sample, work, root, digests)
+
+    require_published(sample, primary.written[sample.engine.id], root)
+    (kept,) = (work / "quarantine").iterdir()
+    assert (kept / sample.engine.id / "z1-0-0000.dat").read_bytes() == b"rotten"
+
+
+def test_where_directories_cannot_be_exchanged_a_damaged_copy_is_mended_too(
+    primary: Engine,
+    sample: Sample,
+    work: Path,
+    tmp_path: Path,
+    digests: Digests,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root = tmp_path / "fresh"
+    publish(sample, work, root, digests)
+    (root / sample.engine.id / "CHECKPOINT").unlink()
+    monkeypatch.setattr(disk, "exchange", lambda _one, _other: False)
+
+    publish(sample, work, root, digests)
+
+    require_published(sample, primary.written[sample.engine.id], root)
+
+
+def test_a_running_engine_is_never_published_over(
+    sample: Sample, work: Path, root: Path, digests: Digests
+) -> None:
+    command = [*ENGINE, str(root), "--count", "0", "--hold"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT
+    ) as process:
+        assert process.stdout is not None
+        assert [process.stdout.readline() for _ in range(2)] == ["started\n", "done\n"]
+        before = state_of(root)
+
+        with pytest.raises(EngineRunning, match=f"held by process {process.pid}") as raised:
+            publish(sample, work, root, digests)
+
+        assert raised.value.hint is not None
+        assert state_of(root) == before
+        process.communicate("stop\n")
+
+
+def test_no_engine_can_start_while_it_publishes(
+    sample: Sample, work: Path, root: Path, digests: Digests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [*ENGINE, str(root), "--count", "0"]
+    errors: list[str] = []
+    real = disk.replace_file
+
+    def while_publishing(target: Path, data: bytes, *, aside: Path, mode: int) -> None:
+        layout = Feldera(root)
+        assert layout.engine_running() is True, "asking does not drop the lock either"
+        started = subprocess.run(command, capture_output=True, text=True, check=False, cwd=PROJECT)
+        errors.append(started.stderr)
+        real(target, data, aside=aside, mode=mode)
+
+    monkeypatch.setattr(disk, "replace_file", while_publishing)
+    publish(sample, work, root, digests)
+
+    assert len(errors) == 3
+    assert all("StorageLocked" in error for error in errors)
+    assert Feldera(root).engine_running() is False
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "state.json",
+        "checkpoints.feldera",
+        "activated.feldera",
+        "feldera.pidlock",
+        "other/x.feldera",
+        "../x.feldera",
+        "/etc/x.feldera",
+        "w0//x.feldera",
+    ],
+)
+def test_a_manifest_cannot_put_a_file_where_none_belongs(
+    sample: Sample, work: Path, root: Path, digests: Digests, path: str
+) -> None:
+    staging = sample.pull(work, root, digests)
+    before = state_of(root)
+    sample.files.append(replace(sample.files[0], path=path))
+
+    with pytest.raises(SourceError, match="manifest"):
+        Feldera(root).publish(staging, root)
+
+    assert state_of(root) == before
+
+
+@pytest.mark.parametrize(
+    ("id", "metadata"),
+    [
+        ("..", '{"uuid":"01a1f82d-0458-7000-8d5d-1276e2f183ce","fingerprint":1}'),
+        ("01a1f82d-0458-7000-8d5d-1276e2f183ce", None),
+        ("01a1f82d-0458-7000-8d5d-1276e2f183ce", "{"),
+        ("01a1f82d-0458-7000-8d5d-1276e2f183ce", "{}],[{}"),
+        ("01a1f82d-0458-7000-8d5d-1276e2f183ce", '{"uuid":"\ud800","fingerprint":1}'),
+        (
+            "01a1f82d-0458-7000-8d5d-1276e2f183ce",
+            '{"uuid":"01a1f82d-0458-7000-8d5d-1276e2f183cf","fingerprint":1}',
+        ),
+    ],
+)
+def test_a_manifest_that_does_not_describe_the_checkpoint_is_refused(
+    sample: Sample, work: Path, root: Path, digests: Digests, id: str, metadata: str | None
+) -> None:
+    sample.engine = replace(sample.engine, id=id, metadata=metadata)
+    before = state_of(root)
+
+    with pytest.raises(SourceError, match=r"checkpoint|manifest"):
+        publish(sample, work, root, digests)
+
+    assert state_of(root) == before
+
+
+Scenario = Callable[[Path, Sample], None]
+
+
+def fresh(_root: Path, _sample: Sample) -> None:
+    pass
+
+
+def an_earlier_life(root: Path, _sample: Sample) -> None:
+    with Engine(root, seed=2, sizes=SMALL) as engine:
+        engine.run(3)
+
+
+def the_same_but_damaged(root: Path, sample: Sample) -> None:
+    an_earlier_life(root, sample)
+    (root / sample.engine.id).mkdir()
+    (root / sample.engine.id / "CHECKPOINT").write_text("not empty")
+
+
+@pytest.mark.parametrize("scenario", [fresh, an_earlier_life, the_same_but_damaged])
+def test_a_crash_at_any_step_leaves_the_old_checkpoint_or_the_new_one(
+    primary: Engine, sample: Sample, tmp_path: Path, digests: Digests, scenario: Scenario
+) -> None:
+    written = primary.written[sample.engine.id]
+    template = tmp_path / "template"
+    template.mkdir()
+    scenario(template, sample)
+    old = resume(template)
+    old_contents = {} if old is None else contents(template, old.uuid)
+    seen: set[str | None] = set()
+    change, killed = 0, True
+    while killed:
+        root, work = tmp_path / f"root-{change}", tmp_path / f"work-{change}"
+        shutil.copytree(template, root)
+        staging = sample.pull(work, root, digests)
+
+        killed = killed_at(change, partial(Feldera(root).publish, staging, root))
+
+        if catalog_may_be_read(root):
+            found = resume(root)
+            seen.add(uuid_of(found))
+            if found is not None and found.uuid == sample.engine.id:
+                assert found.journal == (), "the journal of another checkpoint"
+                assert contents(root, found.uuid) == written
+            else:
+                assert uuid_of(found) == uuid_of(old)
+                require_engine_keeps(root, tmp_path / "started", found, old_contents)
+        publish(sample, work, root, digests)
+        require_published(sample, written, root)
+        require_nothing_lost(template, root, work)
+        shutil.rmtree(root)
+        shutil.rmtree(work)
+        change += 1
+
+    assert change > 20
+    assert seen == {uuid_of(old), sample.engine.id}
+
+
+def catalog_may_be_read(root: Path) -> bool:
+    """In a fresh root a folder comes before the catalog: there an engine refuses to start."""
+    return (root / "checkpoints.feldera").exists() or not list(root.glob("*-*-*-*-*/"))
+
+
+def require_engine_keeps(
+    root: Path, copy: Path, found: Resumed | None, old_contents: dict[str, str]
+) -> None:
+    """What an engine deletes as it starts is not what it resumes from."""
+    shutil.copytree(root, copy)
+    with Engine(copy, seed=9, sizes=SMALL):
+        assert uuid_of(resume(copy)) == uuid_of(found)
+        if found is not None:
+            assert contents(copy, found.uuid) == old_contents
+    shutil.rmtree(copy)
+
+
+def require_nothing_lost(template: Path, root: Path, work: Path) -> None:
+    everywhere = {
+        path.read_bytes() for path in [*root.rglob("*"), *work.rglob("*")] if is_file(path)
+    }
+    for path in template.rglob("*"):
+        if is_file(path):
+            assert path.read_bytes() in everywhere, f"{path.name} is lost"
+
+
+def is_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
+def test_the_catalog_is_json_that_the_engine_reads(
+    sample: Sample, work: Path, root: Path, digests: Digests
+) -> None:
+    publish(sample, work, root, digests)
+
+    assert sample.engine.metadata is not None
+    listed = json.loads((root / "checkpoints.feldera").read_bytes())
+    assert listed == [json.loads(sample.engine.metadata)]
+    assert (root / "checkpoints.feldera").stat().st_mode & 0o777 == 0o644
