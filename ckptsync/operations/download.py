@@ -21,7 +21,7 @@ from ckptsync.repository.untrusted import inflate, inflating
 from ckptsync.sources.staged_file import StagedFile
 from ckptsync.sources.staging import Staging
 
-_ANOTHER: Final = "pull another one with --checkpoint ID; 'ckptsync verify' tells which are whole"
+ANOTHER: Final = "pull another one with --checkpoint ID; 'ckptsync verify' tells which are whole"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +67,7 @@ class Download:
     manifest: Manifest
     staging: Staging
     transfers: Transfers
+    """Not entered yet: `run` does that."""
     progress: Progress
 
     def run(self, what: Missing) -> None:
@@ -75,7 +76,8 @@ class Download:
         for number in what.empty:
             with self.staging.create(files[number]) as staged:
                 staged.commit()
-        with ExitStack() as unfinished:
+        # Left in the reverse order: no file is closed while a thread may still write into it.
+        with ExitStack() as unfinished, self.transfers:
             for number in what.chunked:
                 self._fetch_chunked(files[number], unfinished)
             for piece in self._pack_pieces(what.packed):
@@ -202,14 +204,14 @@ class Download:
             raise MissingObject(
                 f"{self.repository.named(stored.key)} is gone, though checkpoint "
                 f"{self.manifest.checkpoint} needs it",
-                hint=_ANOTHER,
+                hint=ANOTHER,
             ) from error
 
     def _damaged(self, stored: StoredObject) -> IntegrityError:
         return IntegrityError(
             f"{self.repository.named(stored.key)} is damaged: its bytes are not what the manifest "
             f"of checkpoint {self.manifest.checkpoint} says",
-            hint=_ANOTHER,
+            hint=ANOTHER,
         )
 
     @property

@@ -19,7 +19,7 @@ from ckptsync.errors import (
 )
 from ckptsync.model import LocalCheckpoint, Progress
 from ckptsync.operations import resolve
-from ckptsync.operations.download import Download, MissingObject, missing
+from ckptsync.operations.download import ANOTHER, Download, MissingObject, missing
 from ckptsync.operations.pipeline import Pipeline
 from ckptsync.operations.resolve import LATEST, Fresh, Kept, Remote
 from ckptsync.operations.target import Target
@@ -139,8 +139,7 @@ def _require_replaceable(
     newest = present[-1] if present else None
     if newest is None or wish.force:
         return
-    pushed = (entry.engine_id for entry in found.repository.entries(found.head))
-    if newest.engine.id not in pushed:
+    if not any(entry.is_of(newest.engine) for entry in found.repository.entries(found.head)):
         raise UnpushedWork(
             f"{pipeline.storage_path}: local checkpoint {newest.engine.id} (step "
             f"{newest.engine.step}) was never pushed, and pulling would put it aside",
@@ -155,7 +154,7 @@ def _first_complete(
     for entry in found.entries[:-1]:
         try:
             return entry, _restore(pipeline, found, entry, target, progress)
-        except (MissingObject, NotFound) as error:
+        except MissingObject as error:
             # A replica may show the head before the data: not damaged, just not there yet.
             log.warning("pull.incomplete", checkpoint=entry.id, error=str(error))
     entry = found.entries[-1]
@@ -202,10 +201,17 @@ def _restore(
 
 def _manifest_bytes(pipeline: Pipeline, repository: Repository, entry: Entry) -> bytes:
     cached = pipeline.state.manifests.get(bytes.fromhex(entry.manifest.digest))
-    if cached is None:
+    if cached is not None:
+        repository.check_manifest(cached, entry)
+        return cached
+    try:
         return repository.manifest_bytes(entry)
-    repository.check_manifest(cached, entry)
-    return cached
+    except NotFound as error:
+        raise MissingObject(
+            f"the manifest of checkpoint {entry.id} is gone from {repository.store.name}, "
+            "though head names it",
+            hint=ANOTHER,
+        ) from error
 
 
 def _stage(
@@ -223,16 +229,16 @@ def _stage(
     require_space(staging.work, what.bytes + files * BLOCK)
     moving(manifest.files.bytes - what.bytes)
     chunk_size = repository.descriptor.chunk_size
-    with Transfers(
+    transfers = Transfers(
         parallel=max(1, min(pipeline.parallel, pipeline.memory // chunk_size)),
         buffer_size=chunk_size,
         stop=pipeline.stop,
-    ) as transfers:
-        Download(
-            repository=repository,
-            manifest=manifest,
-            staging=staging,
-            transfers=transfers,
-            progress=moving,
-        ).run(what)
+    )
+    Download(
+        repository=repository,
+        manifest=manifest,
+        staging=staging,
+        transfers=transfers,
+        progress=moving,
+    ).run(what)
     return what.bytes

@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from ckptsync.errors import Busy, CheckpointNotFound, IntegrityError, NotFound, Vanished
-from ckptsync.model import Engine, LocalCheckpoint, Progress
+from ckptsync.model import CheckpointId, Engine, LocalCheckpoint, Progress
 from ckptsync.operations.assemble import assemble
 from ckptsync.operations.contents import Contents
 from ckptsync.operations.pipeline import Pipeline
@@ -57,7 +57,10 @@ def push(
     head = writable.head
     for _ in range(_TRIES):
         checkpoint = choose(pipeline, engine_id)
-        done = None if new_timeline else synced(writable.repository, head, checkpoint.engine)
+        back = epochs.went_back_to(head, pipeline.state.identity.remembered())
+        done = None
+        if not new_timeline:
+            done = synced(writable.repository, head, checkpoint.engine, back=back)
         if done is not None:
             return PushReport(
                 entry=done, already_synced=True, files=0, seconds=monotonic() - started
@@ -98,8 +101,14 @@ def choose(pipeline: Pipeline, engine_id: str | None) -> LocalCheckpoint:
     )
 
 
-def synced(repository: Repository, head: Head, engine: Engine) -> Entry | None:
-    """The live entry of a checkpoint, if it is in the bucket already."""
+def synced(
+    repository: Repository, head: Head, engine: Engine, *, back: CheckpointId | None
+) -> Entry | None:
+    """The live entry of a checkpoint, if it is in the bucket already.
+
+    Where the engine went back to an older checkpoint it may use a name again, so what was pushed
+    after that one does not count.
+    """
     latest = repository.find(head, head.latest) if head.latest else None
     if latest is None or engine.step > int(latest.step):
         return None
@@ -109,6 +118,7 @@ def synced(repository: Repository, head: Head, engine: Engine) -> Entry | None:
         for entry in repository.entries(head)
         if (entry.engine_id, entry.fingerprint) == (engine.id, fingerprint)
         and entry.state == "live"
+        and (back is None or entry.seq <= keys.seq(back))
     )
     return next(same, None)
 

@@ -92,7 +92,8 @@ def candidates(repository: Repository, head: Head, wanted: str) -> Iterator[Entr
         latest = repository.find(head, head.latest) if head.latest else None
         if latest is not None:
             yield latest
-            older = (each for each in repository.entries(head) if each.seq < latest.seq)
+            # Those in head are choice enough for a replica; no page is read for them.
+            older = (each for each in reversed(head.checkpoints) if each.seq < latest.seq)
             yield from (
                 each for each in older if each.state == "live" and each.timeline == latest.timeline
             )

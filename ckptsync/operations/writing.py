@@ -44,28 +44,38 @@ def open_for_writing(pipeline: Pipeline) -> Writable:
     IntegrityError, UnsupportedFormat; StoreError.
     """
     register = pipeline.register()
+    where = pipeline.store.name
     try:
         head = register.read().head
     except NotFound:
         require_no_manifest(pipeline.store)
-        capabilities = _require_fit(pipeline)
+        _require_unclaimed(pipeline)
+        _require_fit(pipeline)
         _create(pipeline, register)
         head = register.read().head
-    else:
-        capabilities = _require_fit(pipeline)
     descriptor = _descriptor(pipeline, head)
-    where = pipeline.store.name
     me = pipeline.state.identity.remembered()
     epochs.require_own_repository(descriptor, me, pipeline.node, where)
     epochs.require_no_rollback(head, me, where)
     epochs.require_writer(head, me, where)
     descriptor.require_writable(f"{where}/{keys.DESCRIPTOR}")
+    capabilities = _require_fit(pipeline)  # writes scratch, so only where all else is well
     return Writable(
         repository=Repository(store=pipeline.store, descriptor=descriptor),
         register=register,
         head=head,
         read_back=capabilities.verifies_checksums is False,
     )
+
+
+def _require_unclaimed(pipeline: Pipeline) -> None:
+    """Raises WrongRepository if a descriptor is there that is not this pipeline's."""
+    try:
+        descriptor = descriptors.read(pipeline.store)
+    except NotFound:
+        return
+    me = pipeline.state.identity.remembered()
+    epochs.require_own_repository(descriptor, me, pipeline.node, pipeline.store.name)
 
 
 def _create(pipeline: Pipeline, register: Register) -> None:

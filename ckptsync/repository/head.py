@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, StringConstraints
 
-from ckptsync.model import CheckpointId
+from ckptsync.model import CheckpointId, Engine
 from ckptsync.repository import keys
 from ckptsync.repository.untrusted import Record, parse
 
@@ -72,6 +72,11 @@ class Entry(Record):
     new_bytes: int
     state: Literal["live", "retired", "bad"] = "live"
     damaged: tuple[str, ...] = ()
+
+    def is_of(self, engine: Engine) -> bool:
+        """Whether this is that very checkpoint: names may be used again, fingerprints tell."""
+        fingerprint = None if engine.fingerprint is None else str(engine.fingerprint)
+        return (self.engine_id, self.fingerprint) == (engine.id, fingerprint)
 
 
 class Page(Record):

@@ -113,7 +113,7 @@ class Known:
         bytes_wanted: dict[int, int] = {}
         for digest, size in wanted:
             if (at := self.member(digest)) is not None:
-                bytes_wanted[at.object] = bytes_wanted.get(at.object, 0) + size
+                bytes_wanted[at.object] = bytes_wanted.get(at.object, 0) + packs.footprint(size)
         sparse = {
             number
             for number, stored in self._objects.items()

@@ -39,7 +39,7 @@ class PackBuilder:
 
     def fits(self, size: int) -> bool:
         """Whether a file of `size` bytes can still be added."""
-        raw = len(self._open) + _BLOCK + _padded(size) + len(_END_OF_ARCHIVE)
+        raw = len(self._open) + footprint(size) + len(_END_OF_ARCHIVE)
         return self._size + _worst_case(raw) <= self._target or self.empty
 
     @property
@@ -94,6 +94,14 @@ def raw_bytes(pack: StoredObject) -> int:
     return sum(frame.raw for frame in pack.frames)
 
 
+def footprint(size: int) -> int:
+    """Bytes of the tar that a file takes."""
+    return _BLOCK + _padded(size)
+
+
 def is_sparse(pack: StoredObject, *, wanted: int) -> bool:
-    """Whether too little of a pack is still wanted to go on referring to it."""
+    """Whether too little of a pack is still wanted to go on referring to it.
+
+    `wanted` is the footprint of the files that are.
+    """
     return 4 * wanted < raw_bytes(pack)

@@ -67,10 +67,13 @@ class Repository:
             )
 
     def entries(self, of: Head) -> Iterator[Entry]:
-        """Every entry of a head, newest first; pages are read as they are reached."""
+        """Every entry of a head, newest first; pages are read as they are reached.
+
+        Raises IntegrityError, also where a page is gone: that is no answer to what it held.
+        """
         yield from reversed(of.checkpoints)
         for page in reversed(of.pages):
-            yield from reversed(self.read_page(page, of))
+            yield from reversed(self._require_page(page, of))
 
     def find(self, of: Head, checkpoint: CheckpointId) -> Entry | None:
         """An entry by id; reads no page that cannot hold it. Raises IntegrityError."""
@@ -78,7 +81,7 @@ class Repository:
         if found is None:
             seq = keys.seq(checkpoint)
             pages = (page for page in of.pages if page.seq[0] <= seq <= page.seq[1])
-            held = (entry for page in pages for entry in self.read_page(page, of))
+            held = (entry for page in pages for entry in self._require_page(page, of))
             found = next((entry for entry in held if entry.id == checkpoint), None)
         return found
 
@@ -86,6 +89,16 @@ class Repository:
         """The entries of a page of a head, oldest first. Raises NotFound, IntegrityError."""
         data = self._get(page.key, catalog.STORED_LIMIT)
         return catalog.decode(data, page, of, self.descriptor.hash, self.named(page.key))
+
+    def _require_page(self, page: Page, of: Head) -> tuple[Entry, ...]:
+        try:
+            return self.read_page(page, of)
+        except NotFound as error:
+            raise IntegrityError(
+                f"{self.named(page.key)} is gone, though head names it: "
+                f"checkpoints {page.seq[0]} to {page.seq[1]} cannot be listed",
+                hint=f"put {page.key} back from a copy of the bucket",
+            ) from error
 
     def manifest_bytes(self, entry: Entry) -> bytes:
         """The stored manifest, verified. Raises NotFound, IntegrityError."""

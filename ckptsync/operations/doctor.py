@@ -1,0 +1,54 @@
+"""Doctor: try out everything that a pipeline depends on, and say what was found."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from ckptsync.errors import Cancelled, CkptsyncError
+from ckptsync.operations import doctor_host, doctor_repository, doctor_store
+from ckptsync.operations.doctor_finding import Finding, Verdict, examined, failed
+from ckptsync.operations.pipeline import Pipeline
+
+__all__ = ["Diagnosis", "Finding", "Verdict", "doctor"]
+
+_HOST: Final = (
+    ("storage", doctor_host.storage),
+    ("work directory", doctor_host.work),
+    ("open files", doctor_host.open_files),
+    ("state", doctor_host.state),
+    ("read_bucket", doctor_repository.read_bucket),
+)
+_BUCKET: Final = (
+    ("bucket: write", doctor_store.use),
+    ("bucket: filesystem", doctor_store.mount),
+    ("repository", doctor_repository.repository),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    findings: tuple[Finding, ...]
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing failed; there may be warnings."""
+        return all(each.verdict is not Verdict.FAILED for each in self.findings)
+
+
+def doctor(pipeline: Pipeline) -> Diagnosis:
+    """Examine host, bucket and repository. What fails is a finding, and hides no other one.
+
+    Only a bucket that cannot be reached at all is not asked further. Changes nothing but scratch
+    objects under probe/, and remembers here what the probe saw. Raises Cancelled.
+    """
+    findings = [each for what, check in _HOST for each in examined(what, partial(check, pipeline))]
+    try:
+        findings += doctor_store.listing(pipeline)
+    except Cancelled:
+        raise
+    except CkptsyncError as error:
+        findings.append(failed("bucket", str(error), hint=error.hint))
+    else:
+        for what, check in _BUCKET:
+            findings += examined(what, partial(check, pipeline))
+    return Diagnosis(findings=tuple(findings))

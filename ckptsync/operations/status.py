@@ -1,0 +1,137 @@
+"""How a pipeline is doing: what the bucket would restore, and what it does not have yet."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from pydantic import TypeAdapter
+
+from ckptsync.errors import Cancelled, CannotTell, CkptsyncError
+from ckptsync.model import LocalCheckpoint
+from ckptsync.operations.listing import local_checkpoints, unpushed
+from ckptsync.operations.pipeline import Pipeline
+from ckptsync.operations.writing import PROBE_LASTS
+from ckptsync.repository import epochs
+from ckptsync.repository.descriptor import Descriptor
+from ckptsync.repository.head import Entry, Head
+from ckptsync.repository.repository import Empty, look
+from ckptsync.state.history import History, Run
+from ckptsync.state.identity import Remembered
+from ckptsync.stores.probe import Capabilities
+
+_FROM_JSON: Final = TypeAdapter(Capabilities)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BucketStatus:
+    """What the bucket says of itself; of an empty one that is nothing."""
+
+    head: Head | None = None
+    latest: Entry | None = None
+    entries: Sequence[Entry] = ()
+    is_writer: bool = False
+    """Whether this node is the one that head names."""
+    recovery_point_age: timedelta | None = None
+    """Since what the bucket would restore was committed; None if it would restore nothing."""
+    distrust: CkptsyncError | None = None
+    """Why this node would not push there: it is another pipeline's, or went back in time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    pipeline: str
+    store: str
+    bucket: BucketStatus | CkptsyncError
+    """Or why that cannot be told: never to be read as empty."""
+    local: Sequence[LocalCheckpoint] | CkptsyncError
+    """The complete ones, oldest first."""
+    last_push: Run | None
+    last_pull: Run | None
+    capabilities: Capabilities | None
+    """Of the store, if it was probed within a day."""
+
+    @property
+    def unpushed(self) -> Sequence[LocalCheckpoint] | None:
+        """The local ones that no pull could make up for; None if that cannot be told."""
+        if isinstance(self.local, CkptsyncError) or isinstance(self.bucket, CkptsyncError):
+            return None
+        return unpushed(self.local, self.bucket.entries)
+
+    @property
+    def problem(self) -> CkptsyncError | None:
+        """What keeps the state of the bucket from being known or trusted."""
+        if isinstance(self.bucket, BucketStatus):
+            return self.bucket.distrust
+        if self.bucket.transient:
+            return CannotTell(str(self.bucket), hint=self.bucket.hint)
+        return self.bucket
+
+
+def status(pipeline: Pipeline) -> Status:
+    """Look at everything, write nothing to the bucket. What fails is part of the answer."""
+    history = History(pipeline.state.database)
+    remembered = pipeline.state.capabilities.recall(max_age=PROBE_LASTS, now=pipeline.now())
+    return Status(
+        pipeline=pipeline.node.pipeline,
+        store=pipeline.store.name,
+        bucket=_bucket(pipeline),
+        local=_local(pipeline),
+        last_push=history.last("push"),
+        last_pull=history.last("pull"),
+        capabilities=None if remembered is None else _FROM_JSON.validate_json(remembered),
+    )
+
+
+def unknown(pipeline: str, store: str, error: CkptsyncError) -> Status:
+    """Of a pipeline that cannot even be put together."""
+    return Status(
+        pipeline=pipeline,
+        store=store,
+        bucket=error,
+        local=error,
+        last_push=None,
+        last_pull=None,
+        capabilities=None,
+    )
+
+
+def _bucket(pipeline: Pipeline) -> BucketStatus | CkptsyncError:
+    try:
+        found = look(pipeline.store)
+        if isinstance(found, Empty):
+            return BucketStatus()
+        repository, at = found
+        latest = repository.find(at.head, at.head.latest) if at.head.latest else None
+        me = pipeline.state.identity.remembered()
+        return BucketStatus(
+            head=at.head,
+            latest=latest,
+            entries=tuple(repository.entries(at.head)),
+            is_writer=at.head.writer.instance in me.instances,
+            recovery_point_age=None if latest is None else pipeline.now() - latest.at,
+            distrust=_distrust(pipeline, repository.descriptor, at.head, me),
+        )
+    except Cancelled:
+        raise
+    except CkptsyncError as error:
+        return error
+
+
+def _distrust(
+    pipeline: Pipeline, descriptor: Descriptor, head: Head, me: Remembered
+) -> CkptsyncError | None:
+    where = pipeline.store.name
+    try:
+        epochs.require_own_repository(descriptor, me, pipeline.node, where)
+        epochs.require_no_rollback(head, me, where)
+    except CkptsyncError as error:
+        return error
+    return None
+
+
+def _local(pipeline: Pipeline) -> Sequence[LocalCheckpoint] | CkptsyncError:
+    try:
+        return local_checkpoints(pipeline.layout, pipeline.storage_path)
+    except CkptsyncError as error:
+        return error
