@@ -73,7 +73,7 @@ class Directory(_Section):
 
 class Hooks(_Section):
     engine_running: Argv | None = None
-    """Exits 0 if the engine runs, 1 if it does not."""
+    """Exits 0 if the engine runs, 1 or 3 if it does not; anything else says neither."""
 
 
 class Repository(_Section):

@@ -34,8 +34,8 @@ def storage(pipeline: Pipeline) -> Iterator[Finding]:
     newest = checkpoints[-1]
     yield ok(
         "storage",
-        f"{root} holds {len(checkpoints)} complete, the newest is {newest.engine.id} at step "
-        f"{newest.engine.step}, written {format_age(pipeline.now() - newest.at)}",
+        f"{root}: complete checkpoints: {len(checkpoints)}; the newest is {newest.engine.id} "
+        f"at step {newest.engine.step}, written {format_age(pipeline.now() - newest.at)}",
     )
 
 

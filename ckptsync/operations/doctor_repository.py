@@ -58,11 +58,11 @@ def read_bucket(pipeline: Pipeline) -> Iterator[Finding]:
 
 def _content(head: Head, where: str) -> Finding:
     held = len(head.checkpoints) + sum(page.count for page in head.pages)
-    detail = f"{where} holds {held} checkpoints at epoch {head.epoch}, revision {head.revision}"
+    detail = f"{where}: epoch {head.epoch}, revision {head.revision}, checkpoints: {held}"
     if head.latest is None and held:
         return warning(
             "repository",
-            f"{detail}, and none of them is live",
+            f"{detail}, none of them live",
             hint="'ckptsync list' shows their states",
         )
     return ok("repository", detail)

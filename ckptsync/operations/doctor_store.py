@@ -7,14 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from pydantic import TypeAdapter
-
 from ckptsync.errors import AccessDenied
 from ckptsync.operations.doctor_finding import Finding, examined, failed, ok, warning
 from ckptsync.operations.pipeline import Pipeline
 from ckptsync.stores.base import ObjectStore
 from ckptsync.stores.mounts import sharing_warning
-from ckptsync.stores.probe import Capabilities, probe, race
+from ckptsync.stores.probe import CAPABILITIES, Capabilities, probe, race
 from ckptsync.units import format_duration
 
 SCRATCH: Final = "probe/"
@@ -22,7 +20,6 @@ NOTABLE_OFFSET: Final = timedelta(seconds=30)
 SIGNATURES_EXPIRE: Final = timedelta(minutes=15)
 """S3 refuses requests whose clock is further off."""
 
-_AS_JSON: Final = TypeAdapter(Capabilities)
 _FILE: Final = "file://"
 
 
@@ -101,7 +98,7 @@ def _capabilities(pipeline: Pipeline) -> Iterator[Finding]:
         )
     yield _checksums(seen)
     yield _clock(seen.clock_offset)
-    pipeline.state.capabilities.remember(_AS_JSON.dump_json(seen).decode(), now=pipeline.now())
+    pipeline.state.capabilities.remember(CAPABILITIES.dump_json(seen).decode(), now=pipeline.now())
 
 
 def _unfenced(pipeline: Pipeline, what: str, seen: str) -> Finding:

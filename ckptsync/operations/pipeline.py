@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ckptsync.hashing import Hash
+from ckptsync.operations.transfers import Transfers
 from ckptsync.repository.epochs import Node
 from ckptsync.repository.register import Register
 from ckptsync.sources.base import Layout
@@ -59,6 +60,11 @@ class Pipeline:
     now: Callable[[], datetime]
     """The local clock: for what only saves work or informs, never for what is safe."""
     stop: threading.Event
+
+    def transfers(self, chunk_size: int) -> Transfers:
+        """A pool whose buffers hold a chunk each and take no more than `memory` together."""
+        parallel = max(1, min(self.parallel, self.memory // chunk_size))
+        return Transfers(parallel=parallel, buffer_size=chunk_size, stop=self.stop)
 
     def register(self) -> Register:
         return Register(store=self.store, identity=self.state.identity, wait=self.stop.wait)

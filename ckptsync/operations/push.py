@@ -12,7 +12,7 @@ from ckptsync.operations.assemble import assemble
 from ckptsync.operations.contents import Contents
 from ckptsync.operations.pipeline import Pipeline
 from ckptsync.operations.sink import Sink
-from ckptsync.operations.transfers import Transfers, stoppable
+from ckptsync.operations.transfers import stoppable
 from ckptsync.operations.upload import Upload
 from ckptsync.operations.writing import Writable, open_for_writing
 from ckptsync.repository import epochs, keys, manifest
@@ -222,11 +222,7 @@ class _Push:
 
     def _upload(self, known: Known, sink: Sink, progress: Progress) -> Contents:
         pipeline, descriptor = self._pipeline, self._writable.descriptor
-        with Transfers(
-            parallel=max(1, min(pipeline.parallel, pipeline.memory // descriptor.chunk_size)),
-            buffer_size=descriptor.chunk_size,
-            stop=pipeline.stop,
-        ) as transfers:
+        with pipeline.transfers(descriptor.chunk_size) as transfers:
             return Upload(
                 pinned=self._pinned,
                 known=known,

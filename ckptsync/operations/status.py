@@ -3,9 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
-
-from pydantic import TypeAdapter
 
 from ckptsync.errors import Cancelled, CannotTell, CkptsyncError
 from ckptsync.model import LocalCheckpoint
@@ -18,9 +15,7 @@ from ckptsync.repository.head import Entry, Head
 from ckptsync.repository.repository import Empty, look
 from ckptsync.state.history import History, Run
 from ckptsync.state.identity import Remembered
-from ckptsync.stores.probe import Capabilities
-
-_FROM_JSON: Final = TypeAdapter(Capabilities)
+from ckptsync.stores.probe import CAPABILITIES, Capabilities
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +74,7 @@ def status(pipeline: Pipeline) -> Status:
         local=_local(pipeline),
         last_push=history.last("push"),
         last_pull=history.last("pull"),
-        capabilities=None if remembered is None else _FROM_JSON.validate_json(remembered),
+        capabilities=None if remembered is None else CAPABILITIES.validate_json(remembered),
     )
 
 

@@ -8,7 +8,6 @@ from ckptsync.errors import CkptsyncError, IntegrityError, NotFound
 from ckptsync.hashing import Hash
 from ckptsync.model import Progress
 from ckptsync.operations.pipeline import Pipeline
-from ckptsync.operations.transfers import Transfers
 from ckptsync.operations.verify_content import Content
 from ckptsync.operations.verify_presence import GONE, absent
 from ckptsync.operations.verify_references import References
@@ -123,11 +122,7 @@ class Checks:
 
             return task
 
-        with Transfers(
-            parallel=max(1, min(self.pipeline.parallel, self.pipeline.memory // chunk_size)),
-            buffer_size=chunk_size,
-            stop=self.pipeline.stop,
-        ) as transfers:
+        with self.pipeline.transfers(chunk_size) as transfers:
             for number, stored in objects:
                 transfers.submit(transfers.borrow(), reading(number, stored))
             transfers.drain()

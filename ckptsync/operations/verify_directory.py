@@ -17,8 +17,8 @@ from ckptsync.repository import descriptor as descriptors
 from ckptsync.repository.descriptor import Descriptor
 from ckptsync.repository.files import Chunked, FileEntry
 from ckptsync.repository.manifest import Manifest
-from ckptsync.sources.derived import derived
 from ckptsync.sources.faults import explained
+from ckptsync.sources.layouts import Options, layout
 from ckptsync.sources.opening import READ
 
 _PIECE: Final = 1 << 20
@@ -49,10 +49,14 @@ def verify_directory(
     the checkpoint. Progress gets the bytes read; raising Cancelled ends the run.
 
     Raises SourceError if the directory or the manifest is not there; IntegrityError if the
-    manifest is damaged; UnsupportedFormat, PermissionRefused.
+    manifest is damaged; ConfigError if its layout is not installed; UnsupportedFormat,
+    PermissionRefused.
     """
     started = monotonic()
     directory = directory.absolute()
+    with explained(directory, "examined"):
+        if not directory.is_dir():
+            raise SourceError(f"{directory} is not a directory")
     path = manifest_path or manifest_beside(directory)
     descriptor = _descriptor(directory, manifest_path)
     expected = manifest.decode(_read(path), descriptor, str(path))
@@ -74,7 +78,8 @@ def _descriptor(directory: Path, manifest_path: Path | None) -> Descriptor:
     """
     near = () if manifest_path is None else manifest_path.absolute().parents[:2]
     candidates = (*(each / keys.DESCRIPTOR for each in near), descriptor_beside(directory))
-    found = next((each for each in candidates if each.is_file()), None)
+    with explained(candidates[-1], "examined"):
+        found = next((each for each in candidates if each.is_file()), None)
     if found is None:
         raise SourceError(
             f"{candidates[-1]} is not there: without the repository's descriptor it is not known "
@@ -85,13 +90,13 @@ def _descriptor(directory: Path, manifest_path: Path | None) -> Descriptor:
 
 
 def _read(path: Path) -> bytes:
-    if not path.is_file():
-        raise SourceError(
-            f"{path} is not there",
-            hint="'pull --to DIR' puts the manifest beside DIR; else name it with --manifest",
-        )
     with explained(path, "read"):
-        return path.read_bytes()
+        if path.is_file():
+            return path.read_bytes()
+    raise SourceError(
+        f"{path} is not there",
+        hint="'pull --to DIR' puts the manifest beside DIR; else name it with --manifest",
+    )
 
 
 class _Comparison:
@@ -115,22 +120,23 @@ class _Comparison:
                 yield f"{entry.path} is missing"
             else:
                 yield from self._compare(entry, facts)
-        for path, digest in derived(expected.engine, expected.files, self._hash).items():
-            if files.pop(path, None) is not None:
-                if digest is not None and self._hash.of_file(self._chunks(path)) != digest:
-                    yield f"{path} is not what follows from the checkpoint"
-            elif digest is not None:
-                yield f"{path} is missing, though it follows from the checkpoint"
+        written_by = layout(expected.engine.layout, Options(root=self._directory))
+        derived = written_by.derived(expected.engine, expected.files, self._hash)
+        for path, digest in derived.items():
+            facts = files.pop(path, None)
+            if digest is not None and not self._holds(path, facts, digest):
+                yield f"{path} is not what follows from the checkpoint"
         for path in expected.directories:
             if path not in directories:
                 yield f"{path}/ is missing"
-        unexpected = (
-            path
-            for path, empty in directories.items()
-            if empty and path not in expected.directories
-        )
+        pushed = set(expected.directories)
+        unexpected = (path for path, empty in directories.items() if empty and path not in pushed)
         for path in (*files, *(f"{path}/" for path in unexpected)):
             yield f"{_printable(path)} is not in the checkpoint"
+
+    def _holds(self, path: str, facts: os.stat_result | None, digest: Digest) -> bool:
+        regular = facts is not None and stat.S_ISREG(facts.st_mode)
+        return regular and self._hash.of_file(self._chunks(path)) == digest
 
     def _compare(self, entry: FileEntry, facts: os.stat_result) -> Iterator[str]:
         if not stat.S_ISREG(facts.st_mode):
@@ -183,10 +189,8 @@ class _Comparison:
 def _tree(top: Path) -> tuple[dict[str, os.stat_result], dict[str, bool]]:
     """What is no directory, with its facts; and the directories, each with whether it is empty.
 
-    Sorted by path. Raises SourceError, PermissionRefused.
+    Sorted by path. Raises PermissionRefused.
     """
-    if not top.is_dir():
-        raise SourceError(f"{top} is not a directory")
     files: dict[str, os.stat_result] = {}
     directories: dict[str, bool] = {}
     pending = [""]

@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Final
 
 import structlog
-from pydantic import TypeAdapter
 
 from ckptsync.errors import IntegrityError, NotFound, UnfitStore
 from ckptsync.operations.pipeline import Pipeline
@@ -15,12 +14,11 @@ from ckptsync.repository.descriptor import Descriptor
 from ckptsync.repository.head import Head
 from ckptsync.repository.register import Register
 from ckptsync.repository.repository import Repository, require_no_manifest
-from ckptsync.stores.probe import Capabilities, probe
+from ckptsync.stores.probe import CAPABILITIES, Capabilities, probe
 
 log = structlog.get_logger()
 
 PROBE_LASTS: Final = timedelta(days=1)
-_AS_JSON: Final = TypeAdapter(Capabilities)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,10 +117,10 @@ def _require_fit(pipeline: Pipeline) -> Capabilities:
     record, now = pipeline.state.capabilities, pipeline.now()
     remembered = record.recall(max_age=PROBE_LASTS, now=now)
     if remembered is not None:
-        capabilities = _AS_JSON.validate_json(remembered)
+        capabilities = CAPABILITIES.validate_json(remembered)
     else:
         capabilities = probe(pipeline.store, pipeline.node.name, clock=pipeline.now)
-        record.remember(_AS_JSON.dump_json(capabilities).decode(), now=now)
+        record.remember(CAPABILITIES.dump_json(capabilities).decode(), now=now)
     if capabilities.fences:
         return capabilities
     if pipeline.fencing:

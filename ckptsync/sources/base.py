@@ -1,11 +1,12 @@
 """What a layout knows: how one kind of engine writes checkpoints, and how to put one back."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ckptsync.hashing import Digest, Hash
 from ckptsync.model import Engine, File, LocalCheckpoint
 
 
@@ -87,6 +88,10 @@ class Staged(Protocol):
         ...
 
 
+Derived = Mapping[str, Digest | None]
+"""Paths, each with the digest that its content follows from; None where any content will do."""
+
+
 class Layout(Protocol):
     """One pipeline's storage root, read as one kind of engine writes it."""
 
@@ -110,6 +115,10 @@ class Layout(Protocol):
         A crash at any step leaves the old checkpoint or the new one; calling it again finishes.
         Raises EngineRunning; SourceError if something else lies in the way.
         """
+        ...
+
+    def derived(self, engine: Engine, files: Sequence[File], hash_: Hash) -> Derived:
+        """What `publish` puts beside a checkpoint's own files."""
         ...
 
     def engine_running(self) -> bool | None:

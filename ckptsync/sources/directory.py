@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from ckptsync.errors import EngineRunning, SourceError, Vanished
-from ckptsync.model import Engine, LocalCheckpoint
-from ckptsync.sources.base import Staged
+from ckptsync.hashing import Hash
+from ckptsync.model import Engine, File, LocalCheckpoint
+from ckptsync.sources.base import Derived, Staged
 from ckptsync.sources.candidates import MARKERS, Candidate, complete
 from ckptsync.sources.disk import sync_directory
 from ckptsync.sources.faults import explained
@@ -90,6 +91,9 @@ class Directory:
                 quarantine.take(root / newer)
             sync_directory(root)
             quarantine.sync()
+
+    def derived(self, engine: Engine, files: Sequence[File], hash_: Hash) -> Derived:
+        return {}
 
     def engine_running(self) -> bool | None:
         return None if self._engine_running is None else self._engine_running()

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from ckptsync.errors import SourceError, Vanished
-from ckptsync.model import Engine, LocalCheckpoint
+from ckptsync.hashing import Hash
+from ckptsync.model import Engine, File, LocalCheckpoint
 from ckptsync.sources import pidlock
-from ckptsync.sources.base import Staged
+from ckptsync.sources.base import Derived, Staged
 from ckptsync.sources.faults import explained
 from ckptsync.sources.feldera_files import (
     CATALOG,
@@ -21,6 +22,7 @@ from ckptsync.sources.feldera_files import (
     STATE,
     CatalogEntry,
     Dependencies,
+    catalog_of,
     is_uuid,
     parse_catalog,
     read_dependencies,
@@ -76,6 +78,15 @@ class Feldera:
 
     def publish(self, staged: Staged, root: Path) -> None:
         publish(staged, root)
+
+    def derived(self, engine: Engine, files: Sequence[File], hash_: Hash) -> Derived:
+        state = f"{engine.id}/{STATE}"
+        catalog = None if engine.metadata is None else catalog_of([engine.metadata])
+        return {
+            CATALOG: None if catalog is None else hash_.of(catalog),
+            STATE: next((file.digest for file in files if file.path == state), None),
+            pidlock.PIDLOCK: None,
+        }
 
     def engine_running(self) -> bool | None:
         return pidlock.locked(self._root)

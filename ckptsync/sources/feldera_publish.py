@@ -35,6 +35,9 @@ def publish(staged: Staged, root: Path) -> None:
     with pidlock.held(root), explained(root, "published"):
         quarantine = Quarantine(staged)
         batches = _place_batches(staged, root)
+        if _is_fresh(root):
+            # With a checkpoint but no catalog neither the engine nor the next pull would start.
+            _replace(root / CATALOG, catalog_of([]), staged, quarantine)
         install(staged, id, root, quarantine)
         state = (root / id / STATE).read_bytes()
         if _content(root / STATE) != state:
@@ -62,6 +65,12 @@ def _entry(staged: Staged) -> str:
     if [entry.id for entry in described] != [engine.id]:
         raise SourceError(f"the manifest of {engine.id} holds another checkpoint's catalog entry")
     return engine.metadata
+
+
+def _is_fresh(root: Path) -> bool:
+    """Whether an engine would begin with nothing here."""
+    names = {path.name for path in root.iterdir()}
+    return CATALOG not in names and not any(map(is_uuid, names))
 
 
 def _place_batches(staged: Staged, root: Path) -> frozenset[str]:

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from threading import Barrier
 from typing import Final, Protocol, runtime_checkable
 
+from pydantic import TypeAdapter
+
 from ckptsync.errors import Contention, PreconditionFailed
 from ckptsync.stores.base import Expect, ObjectStore, Version
 
@@ -32,6 +34,10 @@ class Capabilities:
     def fences(self) -> bool:
         """Whether two writers would be told apart."""
         return self.conditional_create and self.conditional_replace
+
+
+CAPABILITIES: Final = TypeAdapter(Capabilities)
+"""To and from JSON, for whoever remembers what a probe saw."""
 
 
 @runtime_checkable
