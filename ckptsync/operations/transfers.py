@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from mmap import mmap
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Self
@@ -26,7 +27,8 @@ class Transfers:
         self._failed: BaseException | None = None
         self._pool = ThreadPoolExecutor(parallel, thread_name_prefix="transfer")
         for _ in range(parallel):
-            self._free.put(memoryview(bytearray(buffer_size)))
+            # Anonymous memory costs nothing until it is written to; a bytearray is, at once.
+            self._free.put(memoryview(mmap(-1, max(1, buffer_size))))
 
     def __enter__(self) -> Self:
         return self
