@@ -1,40 +1,38 @@
 """Every failure that ckptsync can name, what a script sees of it, and whether to try again.
 
-    CkptsyncError                       1   failure
-    ├── ConfigError                     2   usage or configuration
-    ├── WrongRepository                 2   the bucket belongs to another pipeline
-    ├── UnsupportedFormat               2   written by a newer ckptsync
-    ├── Partial                         3   some of what was asked was done
-    ├── NothingToDo                     4   only with --error-if-none
-    ├── Busy                            5   another process of this node is at it
-    ├── CheckpointNotFound             10
-    ├── RepositoryNotFound             10
-    ├── Fenced                         11   another writer took over
-    ├── RollbackDetected               11   the bucket is older than what was seen of it
-    ├── ForeignWriter                  11   a writer this node never was
-    ├── IntegrityError                 12   bytes are not what was written
-    │   └── HeadLost                   12   manifests, but no head
-    ├── Refused                        13   a gate refused; the operator may insist
-    │   ├── LineageRegression          13   older than, or unrelated to, the latest checkpoint
-    │   ├── UnpushedWork               13   pulling would hide a checkpoint that no bucket has
-    │   ├── EngineRunning              13
-    │   └── UnfitStore                 13   the store ignores conditions
-    ├── PermissionRefused              14   a local file or directory
-    ├── TimedOut                       15
-    ├── CannotTell                     16   never to be read as "absent"
-    ├── Cancelled                     130   stopped on request
-    ├── LocalDiskFull                   1
-    ├── SourceError                     1   what lies on the local disk is not as it should be
-    │   └── Vanished                    5   the engine deleted or changed it meanwhile
-    └── StoreError                      1
-        ├── NotFound                   10   this key does not exist, and the store said so
-        ├── NotModified                 1   the answer to a conditional read
-        ├── PreconditionFailed          1   the object is not as the write expected
-        ├── BucketNotFound             10   never to be read as an empty bucket
-        ├── AccessDenied               14
-        ├── ChecksumRejected           12   the bytes that arrived are not those that were sent
-        └── Unavailable                 5   transient
-            └── Contention              5   a racing write; this one was not applied
+CkptsyncError                       1   failure
+├── ConfigError                     2   usage or configuration
+├── WrongRepository                 2   the bucket belongs to another pipeline
+├── UnsupportedFormat               2   written by a newer ckptsync
+├── NothingToDo                     4   only with --error-if-none
+├── Busy                            5   another process of this node is at it
+├── CheckpointNotFound             10
+├── RepositoryNotFound             10
+├── Fenced                         11   another writer took over
+├── RollbackDetected               11   the bucket is older than what was seen of it
+├── ForeignWriter                  11   a writer this node never was
+├── IntegrityError                 12   bytes are not what was written
+│   └── HeadLost                   12   manifests, but no head
+├── Refused                        13   a gate refused; the operator may insist
+│   ├── LineageRegression          13   older than, or unrelated to, the latest checkpoint
+│   ├── UnpushedWork               13   pulling would hide a checkpoint that no bucket has
+│   ├── EngineRunning              13
+│   └── UnfitStore                 13   the store ignores conditions
+├── PermissionRefused              14   a local file or directory
+├── CannotTell                     16   never to be read as "absent"
+├── Cancelled                     130   stopped on request
+├── LocalDiskFull                   1
+├── SourceError                     1   what lies on the local disk is not as it should be
+│   └── Vanished                    5   the engine deleted or changed it meanwhile
+└── StoreError                      1
+    ├── NotFound                   10   this key does not exist, and the store said so
+    ├── NotModified                 1   the answer to a conditional read
+    ├── PreconditionFailed          1   the object is not as the write expected
+    ├── BucketNotFound             10   never to be read as an empty bucket
+    ├── AccessDenied               14
+    ├── ChecksumRejected           12   the bytes that arrived are not those that were sent
+    └── Unavailable                 5   transient
+        └── Contention              5   a racing write; this one was not applied
 """
 
 from typing import ClassVar
@@ -61,10 +59,6 @@ class WrongRepository(CkptsyncError):
 
 class UnsupportedFormat(CkptsyncError):
     exit_code = 2
-
-
-class Partial(CkptsyncError):
-    exit_code = 3
 
 
 class NothingToDo(CkptsyncError):
@@ -126,11 +120,6 @@ class UnfitStore(Refused):
 
 class PermissionRefused(CkptsyncError):
     exit_code = 14
-
-
-class TimedOut(CkptsyncError):
-    exit_code = 15
-    transient = True
 
 
 class CannotTell(CkptsyncError):

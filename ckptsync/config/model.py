@@ -36,6 +36,7 @@ from ckptsync.hashing import Hash
 from ckptsync.units import format_size, parse_duration, parse_size
 
 _MIN_CHUNK: Final = parse_size("4MiB")
+_MAX_PACKED: Final = parse_size("16MiB")
 _MAX_CHUNK: Final = parse_size("512MiB")
 _ENGINE_OWNED: Final = Path("coordinator", "ckptsync")
 """Below a storage root: the one place that Feldera leaves alone."""
@@ -92,9 +93,9 @@ class Repository(_Section):
 
     @field_validator("pack_below")
     @classmethod
-    def _at_most_a_chunk(cls, size: int, info: ValidationInfo) -> int:
-        if size > info.data.get("chunk_size", _MAX_CHUNK):
-            raise ValueError("must not be larger than chunk_size")
+    def _packable(cls, size: int, info: ValidationInfo) -> int:
+        if size > min(info.data.get("chunk_size", _MAX_CHUNK) // 2, _MAX_PACKED):
+            raise ValueError("must not be larger than half of chunk_size, nor than 16MiB")
         return size
 
 

@@ -14,23 +14,15 @@ from ckptsync.repository.manifest import Manifest
 from ckptsync.repository.repository import Empty, Repository, look
 from ckptsync.sources.base import Layout
 
-Where = Literal["local", "bucket", "both"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One checkpoint; at least one of `entry` and `local` is there."""
+    """One checkpoint, as the bucket knows it if it does."""
 
-    entry: Entry | None
-    local: LocalCheckpoint | None
+    checkpoint: Entry | LocalCheckpoint
+    where: Literal["local", "bucket", "both"]
     latest: bool
     """Whether a pull would take it."""
-
-    @property
-    def where(self) -> Where:
-        if self.entry is None:
-            return "local"
-        return "bucket" if self.local is None else "both"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,29 +67,34 @@ def stored(pipeline: Pipeline) -> Stored:
     return Stored(name=pipeline.store.name)
 
 
-def side_by_side(local: Iterable[LocalCheckpoint], stored: Stored | None = None) -> tuple[Row, ...]:
+def side_by_side(local: Sequence[LocalCheckpoint], stored: Stored | None = None) -> tuple[Row, ...]:
     """What was never stored comes first, then what was; each with the newest on top."""
-    by_key = {_key(each.engine): each for each in local}
     entries = () if stored is None else stored.entries
     latest = None if stored is None else stored.latest
+    here = {_key(each.engine) for each in local}
+    there = {_stored_key(entry) for entry in entries}
+    only_here = [
+        Row(checkpoint=each, where="local", latest=False)
+        for each in reversed(local)
+        if _key(each.engine) not in there
+    ]
     in_bucket = [
-        Row(entry=entry, local=by_key.get(_stored_key(entry)), latest=entry.id == latest)
+        Row(
+            checkpoint=entry,
+            where="both" if _stored_key(entry) in here else "bucket",
+            latest=entry.id == latest,
+        )
         for entry in entries
     ]
-    seen = {_stored_key(entry) for entry in entries}
-    only_here = [
-        Row(entry=None, local=each, latest=False) for key, each in by_key.items() if key not in seen
-    ]
-    return (*reversed(only_here), *in_bucket)
+    return (*only_here, *in_bucket)
 
 
 def unpushed(
-    local: Iterable[LocalCheckpoint], entries: Iterable[Entry]
+    local: Sequence[LocalCheckpoint], entries: Iterable[Entry]
 ) -> tuple[LocalCheckpoint, ...]:
     """Those newer than any that is stored, given oldest first: what losing the disk would cost."""
     safe = {_stored_key(each) for each in entries if each.state == "live"}
-    newest_first = reversed(tuple(local))
-    return tuple(takewhile(lambda each: _key(each.engine) not in safe, newest_first))[::-1]
+    return tuple(takewhile(lambda each: _key(each.engine) not in safe, reversed(local)))[::-1]
 
 
 def details(pipeline: Pipeline, wanted: str) -> Details:

@@ -47,9 +47,6 @@ class Fresh:
     searched: Sequence[str]
 
 
-Source = Kept | Remote | Fresh
-
-
 def local(checkpoints: Sequence[LocalCheckpoint], wanted: str) -> Kept | None:
     """Any local checkpoint wins for "latest"; for an id only that one."""
     fitting = [each for each in checkpoints if wanted in (LATEST, each.engine.id)]

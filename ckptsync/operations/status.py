@@ -42,6 +42,8 @@ class Status:
     local: Sequence[LocalCheckpoint] | CkptsyncError
     """The complete ones, oldest first."""
     last_push: Run | None
+    last_good_push: Run | None
+    """The newest that succeeded, whatever became of later ones."""
     last_pull: Run | None
     capabilities: Capabilities | None
     """Of the store, if it was probed within a day."""
@@ -73,6 +75,7 @@ def status(pipeline: Pipeline) -> Status:
         bucket=_bucket(pipeline),
         local=_local(pipeline),
         last_push=history.last("push"),
+        last_good_push=history.last_success("push"),
         last_pull=history.last("pull"),
         capabilities=None if remembered is None else CAPABILITIES.validate_json(remembered),
     )
@@ -86,6 +89,7 @@ def unknown(pipeline: str, store: str, error: CkptsyncError) -> Status:
         bucket=error,
         local=error,
         last_push=None,
+        last_good_push=None,
         last_pull=None,
         capabilities=None,
     )

@@ -52,9 +52,6 @@ class Transfers:
             raise
         return buffer
 
-    def give_back(self, buffer: memoryview) -> None:
-        self._free.put(buffer)
-
     def submit(self, buffer: memoryview, task: Callable[[memoryview], None]) -> None:
         """Run a task with a borrowed buffer, which comes back by itself."""
 

@@ -1,10 +1,9 @@
 """`ckptsync.json`: what a repository is. Created once, never changed."""
 
-from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, Field, ValidationError, model_validator
 
 from ckptsync.errors import IntegrityError
 from ckptsync.hashing import Hash
@@ -29,7 +28,7 @@ class Descriptor(Record):
     format: Literal["ckptsync/repository"] = "ckptsync/repository"
     version: Literal[1] = 1
     repository_id: str
-    created_at: datetime
+    created_at: AwareDatetime
     pipeline: str
     hosts: Literal[1] = 1
     hash: Annotated[Hash, Field(strict=False)] = Hash.BLAKE3
@@ -38,12 +37,18 @@ class Descriptor(Record):
     )
     """Bytes of every chunk of a file but the last."""
     pack_below: Annotated[int, Field(ge=0, le=16 * MIB)] = MIB
-    """Files shorter than this share packs."""
+    """Files shorter than this share packs; at most half a chunk, whose buffer holds a pack."""
     pack_target: Annotated[int, Field(ge=MIB, le=512 * MIB)] = 32 * MIB
     """A pack grows to about this many bytes."""
     read_features: tuple[str, ...] = ()
     write_features: tuple[str, ...] = ()
     crypto: None = None
+
+    @model_validator(mode="after")
+    def _packable(self) -> Self:
+        if 2 * self.pack_below > self.chunk_size:
+            raise ValueError("pack_below is more than half of chunk_size")
+        return self
 
     def require_writable(self, what: str) -> None:
         """Raises UnsupportedFormat if a newer version must write here."""

@@ -3,10 +3,9 @@
 Every change of a repository is "read head, write the new head only if it has not moved".
 """
 
-from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AwareDatetime, Field, StringConstraints
 
 from ckptsync.model import CheckpointId, Engine
 from ckptsync.repository import keys
@@ -32,7 +31,7 @@ class Writer(Record):
     """Of the last swap that the writer itself made."""
     state: Literal["active", "activating", "released"] = "active"
     released_to: str | None = None
-    since: datetime
+    since: AwareDatetime
 
 
 class Fork(Record):
@@ -45,7 +44,7 @@ class Timeline(Record):
     parent: Fork | None = None
     epoch: int
     reason: str
-    at: datetime
+    at: AwareDatetime
 
 
 class ManifestRef(Record):
@@ -65,7 +64,7 @@ class Entry(Record):
     records: Decimal | None = None
     lineage: str | None = None
     fingerprint: Decimal | None = None
-    at: datetime
+    at: AwareDatetime
     """When it was committed, by the store's clock."""
     manifest: ManifestRef
     bytes: int
@@ -105,7 +104,7 @@ class Sweep(Record):
 class Keep(Record):
     checkpoint: Id
     by: str
-    until: datetime | None = None
+    until: AwareDatetime | None = None
 
 
 class Head(Record):

@@ -3,11 +3,10 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 import zstandard
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from ckptsync.errors import IntegrityError
 from ckptsync.hashing import DIGEST_SIZE, Digest
@@ -60,7 +59,7 @@ class Header(Record):
     epoch: int
     parent: Id | None
     host: tuple[int, int] = (0, 1)
-    created_at: datetime
+    created_at: AwareDatetime
     writer: WriterStamp
     sweep_generation: Annotated[int, Field(ge=0)]
     engine: EngineRecord
@@ -274,10 +273,16 @@ def _read_location(row: dict[str, Any], descriptor: Descriptor) -> Packed | Chun
         if not 0 < size <= packs.MAX_FRAME or min(number, frame, offset) < 0:
             raise ValueError("pack")
         return Packed(number, frame, offset)
-    chunks = tuple((number, _digest(digest)) for number, digest in row["chunks"])
+    chunks = tuple((_number(each), _digest(digest)) for each, digest in row["chunks"])
     if len(chunks) != -(-size // descriptor.chunk_size):
         raise ValueError("chunks")
     return Chunked(chunks) if chunks else None
+
+
+def _number(value: Any) -> int:
+    if not isinstance(value, int):
+        raise TypeError("not a number of an object")
+    return value
 
 
 def _digest(text: str) -> Digest:

@@ -15,7 +15,8 @@ MAX_DEPTH: Final = 32
 MAX_WINDOW: Final = 1 << 27  # bytes of memory that one zstd stream may ask for
 _PIECE: Final = 1 << 20
 
-_BRACKETS_AND_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+# A string that never ends is matched too: to try at each of its quotes would take hours.
+_BRACKETS_AND_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
 _WHITESPACE = re.compile(r"[ \t\n\r]*")
 
 M = TypeVar("M", bound="Record")

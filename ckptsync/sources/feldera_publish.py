@@ -18,6 +18,7 @@ from ckptsync.sources.publish import Quarantine, install, require_inside
 JOURNAL: Final = "steps.bin"  # a directory, despite its name
 
 _ACTIVATED: Final = "activated.feldera"
+_NOTHING: Final = catalog_of([])
 
 
 def publish(staged: Staged, root: Path) -> None:
@@ -37,7 +38,7 @@ def publish(staged: Staged, root: Path) -> None:
         batches = _place_batches(staged, root)
         if _is_fresh(root):
             # With a checkpoint but no catalog neither the engine nor the next pull would start.
-            _replace(root / CATALOG, catalog_of([]), staged, quarantine)
+            _replace(root / CATALOG, _NOTHING, staged, quarantine)
         install(staged, id, root, quarantine)
         state = (root / id / STATE).read_bytes()
         if _content(root / STATE) != state:
@@ -112,11 +113,13 @@ def _others(root: Path, id: str) -> list[str]:
 
 
 def _replace(target: Path, data: bytes, staged: Staged, quarantine: Quarantine) -> None:
-    if _content(target) == data:
+    old = _content(target)
+    if old == data:
         return
     mode = 0o644
-    if target.exists():
+    if old is not None:
         mode = stat.S_IMODE(target.stat().st_mode)
+    if old not in (None, _NOTHING):
         quarantine.keep_copy(target)
     disk.replace_file(target, data, aside=staged.work / "aside", mode=mode)
 

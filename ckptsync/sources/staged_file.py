@@ -46,11 +46,6 @@ class StagedFile:
         with explained(self._part, "written"):
             disk.write_all(self._descriptor, data, offset)
 
-    def copy_from(self, source: int) -> None:
-        """Take the content of an open file."""
-        with explained(self._part, "written"):
-            disk.copy(source, self._descriptor)
-
     def commit(self) -> None:
         """Say that the content is complete and was verified; sets mode and time."""
         with explained(self._part, "committed"):

@@ -122,23 +122,6 @@ class Staging:
             target.parent.mkdir(mode=0o700, exist_ok=True)
         return StagedFile(file, target.with_suffix(_PART), target, self._committed)
 
-    def adopt(self, file: File, local: Path) -> bool:
-        """Stage a copy of a local file, sharing its blocks where the filesystem can.
-
-        False, and nothing staged, if it does not hold these bytes.
-        """
-        with self.create(file) as staged:
-            with explained(local, "copied"):
-                source = os.open(local, READ)
-                try:
-                    staged.copy_from(source)
-                finally:
-                    os.close(source)
-            if self._digests.of_path(staged.path).digest != file.digest:
-                return False
-            staged.commit()
-        return True
-
     def place(self, file: File, at: Path) -> None:
         with explained(at, "put in place"):
             if not self._settled:

@@ -33,8 +33,3 @@ class Capabilities:
             return None
         age = now - datetime.fromisoformat(rows[0][0])
         return rows[0][1] if timedelta(0) <= age <= max_age else None
-
-    def forget(self) -> None:
-        """Drop the result, as when the store has contradicted it."""
-        with self._database.transaction() as transaction:
-            transaction.execute("DELETE FROM capabilities")

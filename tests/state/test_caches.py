@@ -51,13 +51,9 @@ def test_a_probe_is_trusted_for_as_long_as_asked(
     assert recalled == ('{"conditional_create": true}' if known else None)
 
 
-def test_a_later_probe_replaces_the_first_and_can_be_forgotten(database: Database) -> None:
+def test_a_later_probe_replaces_the_first(database: Database) -> None:
     capabilities = Capabilities(database)
     assert capabilities.recall(max_age=DAY, now=NOON) is None
     capabilities.remember("1", now=NOON)
     capabilities.remember("2", now=NOON)
     assert capabilities.recall(max_age=DAY, now=NOON) == "2"
-
-    capabilities.forget()
-
-    assert capabilities.recall(max_age=DAY, now=NOON) is None

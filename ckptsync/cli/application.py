@@ -1,0 +1,85 @@
+"""The command line itself. A command's module is only loaded when it is called."""
+
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+import click
+
+from ckptsync import __version__
+from ckptsync.cli.invocation import Invocation
+
+COMMANDS: Final = {
+    "push": "Store the newest complete checkpoint in the bucket.",
+    "pull": "Restore a checkpoint from the bucket.",
+    "list": "List local checkpoints and those in the bucket, side by side.",
+    "show": "Show what one checkpoint in the bucket holds.",
+    "status": "Show how a pipeline and its bucket are doing.",
+    "verify": "Check that checkpoints are whole.",
+    "doctor": "Try out everything that a pipeline depends on.",
+    "config": "Check, show or translate a configuration.",
+}
+"""With the first line of their help."""
+
+
+class Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"ckptsync.cli.commands.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS:
+            close = get_close_matches(args[0], COMMANDS, n=1)
+            meant = f"; did you mean {close[0]!r}?" if close else ""
+            ctx.fail(f"there is no command {args[0]!r}{meant}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(
+    cls=Commands, no_args_is_help=False, context_settings={"auto_envvar_prefix": "CKPTSYNC"}
+)
+@click.option(
+    "-c",
+    "--config",
+    "config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The configuration; /etc/ckptsync/config.toml if not told.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Log what is done: --log-level info.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="What is logged on stderr; warnings if not told.",
+)
+@click.option("--json-logs", is_flag=True, help="Log lines of JSON.")
+@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.pass_obj
+def application(
+    invocation: Invocation,
+    config: Path | None,
+    verbose: bool,
+    log_level: str | None,
+    json_logs: bool,
+) -> None:
+    """Sync the checkpoints of stateful data pipelines, and restore them after a disaster.
+
+    PIPELINE may be left out where the configuration has only one. Every option can be given as
+    an environment variable, too: CKPTSYNC_CONFIG, CKPTSYNC_PULL_CHECKPOINT and so on.
+    """
+    from ckptsync import log
+
+    log.configure(json=json_logs, level=log_level or ("info" if verbose else "warning"))
+    invocation.config_path = config

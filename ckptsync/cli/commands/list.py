@@ -1,0 +1,82 @@
+"""ckptsync list"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from ckptsync.cli import documents, wiring
+from ckptsync.cli.answer import Answer
+from ckptsync.cli.invocation import Invocation, json_option, pipeline_argument
+from ckptsync.cli.tables import table
+from ckptsync.model import LocalCheckpoint
+from ckptsync.operations.listing import Row, Stored, local_checkpoints, side_by_side, stored
+from ckptsync.units import format_age, format_size
+
+_HEADINGS = ("CHECKPOINT", "ENGINE ID", "STEP", "RECORDS", "SIZE", "NEW", "AGE", "WHERE", "STATE")
+
+
+@click.command("list")
+@pipeline_argument
+@click.option("--local", is_flag=True, help="Only those on the local disk; no bucket is asked.")
+@click.option("--remote", is_flag=True, help="Only those in the bucket.")
+@json_option
+@click.pass_obj
+def command(invocation: Invocation, name: str | None, local: bool, remote: bool) -> Answer:
+    """List local checkpoints and those in the bucket, side by side.
+
+    The newest come first. "latest" marks the one that a pull takes.
+    """
+    config = invocation.config()
+    name = config.choose(name)
+    storage = config.pipelines[name].storage_path
+    everywhere = local == remote
+    here: Sequence[LocalCheckpoint] = ()
+    found: Stored | None = None
+    if local or everywhere:
+        here = local_checkpoints(wiring.local_layout(config, name), storage)
+    if remote or everywhere:
+        with wiring.wire(config, name, invocation.stop) as pipeline:
+            found = stored(pipeline)
+    rows = side_by_side(here, found)
+    return Answer(
+        document={
+            "pipeline": name,
+            "storage_path": str(storage),
+            "bucket": None if found is None else found.name,
+            "checkpoints": [_document(row) for row in rows],
+        },
+        text=lambda: _text(rows),
+    )
+
+
+def _document(row: Row) -> Mapping[str, Any]:
+    return {**documents.checkpoint(row.checkpoint), "where": row.where, "latest": row.latest}
+
+
+def _text(rows: Sequence[Row]) -> str:
+    if not rows:
+        return "no checkpoints"
+    now = datetime.now(UTC)
+    return table(_HEADINGS, [_cells(_document(row), now) for row in rows])
+
+
+def _cells(known: Mapping[str, Any], now: datetime) -> Sequence[str]:
+    def shown(key: str) -> str:
+        return "-" if known[key] is None else str(known[key])
+
+    def size(key: str) -> str:
+        return "-" if known[key] is None else format_size(known[key])
+
+    return (
+        shown("id"),
+        shown("engine_id"),
+        shown("step"),
+        shown("records"),
+        size("bytes"),
+        size("new_bytes"),
+        format_age(now - datetime.fromisoformat(known["at"])),
+        known["where"],
+        shown("state") + (", latest" if known["latest"] else ""),
+    )

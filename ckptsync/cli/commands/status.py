@@ -1,0 +1,174 @@
+"""ckptsync status"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import click
+
+from ckptsync.cli import documents, wiring
+from ckptsync.cli.answer import Answer, Failure
+from ckptsync.cli.invocation import Invocation, json_option, pipeline_argument
+from ckptsync.cli.tables import facts
+from ckptsync.cli.wording import counted
+from ckptsync.config.model import Config
+from ckptsync.errors import Cancelled, CkptsyncError, IntegrityError, UnsupportedFormat
+from ckptsync.operations.status import BucketStatus, Status, status, unknown
+from ckptsync.state.history import Run
+from ckptsync.stores.probe import Capabilities
+from ckptsync.units import format_age, format_size
+
+_ANSWERED: Final = (BucketStatus, IntegrityError, UnsupportedFormat)
+
+
+@click.command("status")
+@pipeline_argument
+@json_option
+@click.pass_obj
+def command(invocation: Invocation, name: str | None) -> Answer:
+    """Show how a pipeline and its bucket are doing.
+
+    Every pipeline, if none is named. A bucket that does not answer is never shown as empty:
+    the exit code is 16 then.
+    """
+    config = invocation.config()
+    names = [config.choose(name)] if name is not None else sorted(config.pipelines)
+    found = [_status(invocation, config, each) for each in names]
+    problems = [each.problem for each in found if each.problem is not None]
+    return Answer(
+        document={"pipelines": [_document(each) for each in found]},
+        text=lambda: "\n\n".join(
+            facts(f"{each.pipeline} in {each.store}", _facts(each)) for each in found
+        ),
+        verdict=problems[0] if problems else None,
+    )
+
+
+def _status(invocation: Invocation, config: Config, name: str) -> Status:
+    try:
+        with wiring.wire(config, name, invocation.stop, backoff=wiring.HASTY) as pipeline:
+            return status(pipeline)
+    except Cancelled:
+        raise
+    except CkptsyncError as error:
+        return unknown(name, str(config.pipelines[name].sync.bucket), error)
+
+
+def _document(found: Status) -> Mapping[str, Any]:
+    bucket = found.bucket if isinstance(found.bucket, BucketStatus) else BucketStatus()
+    local = None if isinstance(found.local, CkptsyncError) else found.local
+    return {
+        "pipeline": found.pipeline,
+        "bucket": found.store,
+        "reachable": isinstance(found.bucket, _ANSWERED),
+        "problem": _problem(found.problem),
+        "head": _head(bucket),
+        "latest": None if bucket.latest is None else documents.checkpoint(bucket.latest),
+        "recovery_point_age_seconds": documents.seconds(bucket.recovery_point_age),
+        "newest_local": documents.checkpoint(local[-1]) if local else None,
+        "local_checkpoints": None if local is None else len(local),
+        "local_problem": _problem(found.local if isinstance(found.local, CkptsyncError) else None),
+        "unpushed": None
+        if found.unpushed is None
+        else [documents.checkpoint(each) for each in found.unpushed],
+        "last_push": documents.run(found.last_push),
+        "last_good_push": documents.run(found.last_good_push),
+        "last_pull": documents.run(found.last_pull),
+        "probe": _probe(found.capabilities),
+    }
+
+
+def _problem(error: CkptsyncError | None) -> Mapping[str, Any] | None:
+    return None if error is None else Failure.of(error).document()
+
+
+def _head(bucket: BucketStatus) -> Mapping[str, Any] | None:
+    head = bucket.head
+    if head is None:
+        return None
+    return {
+        "repository_id": head.repository_id,
+        "revision": head.revision,
+        "epoch": head.epoch,
+        "timeline": head.timeline,
+        "checkpoints": len(bucket.entries),
+        "writer": {
+            "node": head.writer.node,
+            "state": head.writer.state,
+            "since": documents.time(head.writer.since),
+            "this_node": bucket.is_writer,
+        },
+    }
+
+
+def _probe(seen: Capabilities | None) -> Mapping[str, Any] | None:
+    if seen is None:
+        return None
+    return {
+        "fences": seen.fences,
+        "verifies_checksums": seen.verifies_checksums,
+        "clock_offset_seconds": documents.seconds(seen.clock_offset),
+    }
+
+
+def _facts(found: Status) -> Iterator[tuple[str, str]]:
+    yield from _bucket_facts(found)
+    yield "local", _local(found.local)
+    yield "unpushed", "unknown" if found.unpushed is None else str(len(found.unpushed))
+    yield "last push", _run(found.last_push)
+    if found.last_push != found.last_good_push:
+        yield "last good push", _run(found.last_good_push)
+    yield "last pull", _run(found.last_pull)
+    yield "probe", _probe_text(found.capabilities)
+
+
+def _bucket_facts(found: Status) -> Iterator[tuple[str, str]]:
+    bucket = found.bucket
+    if isinstance(bucket, CkptsyncError):
+        yield "bucket", f"unknown: {bucket}"
+        return
+    if bucket.distrust is not None:
+        yield "bucket", f"not to be trusted: {bucket.distrust}"
+    head, latest = bucket.head, bucket.latest
+    if head is None:
+        yield "bucket", "reachable, holds no checkpoint"
+        return
+    if bucket.distrust is None:
+        yield "bucket", f"reachable, holds {counted(len(bucket.entries), 'checkpoint')}"
+    yield "head", f"epoch {head.epoch}, timeline {head.timeline}, revision {head.revision}"
+    this_node = " (this node)" if bucket.is_writer else ""
+    yield "writer", f"{head.writer.node}{this_node}, {head.writer.state}"
+    if latest is None or bucket.recovery_point_age is None:
+        yield "recovery point", "none: no checkpoint is live"
+        return
+    yield "latest", f"{latest.id} (step {latest.step}, {format_size(latest.bytes)})"
+    yield "recovery point", f"committed {format_age(bucket.recovery_point_age)}"
+
+
+def _local(local: Sequence[Any] | CkptsyncError) -> str:
+    if isinstance(local, CkptsyncError):
+        return f"unknown: {local}"
+    if not local:
+        return "no complete checkpoint"
+    newest = local[-1]
+    age = format_age(datetime.now(UTC) - newest.at)
+    return f"{len(local)}, the newest {newest.engine.id} (step {newest.engine.step}) {age}"
+
+
+def _run(last: Run | None) -> str:
+    if last is None:
+        return "never"
+    ended = last.finished_at or last.started_at
+    text = f"{last.outcome} {format_age(datetime.now(UTC) - ended)}"
+    error = json.loads(last.details or "{}").get("error")
+    return text if error is None else f"{text}: {error['message']}"
+
+
+def _probe_text(seen: Capabilities | None) -> str:
+    if seen is None:
+        return "none within a day; a push or 'ckptsync doctor' makes one"
+    fencing = "conditional writes hold" if seen.fences else "IGNORES CONDITIONS: no fencing"
+    if seen.verifies_checksums is None:
+        return fencing
+    return f"{fencing}, checksums {'are' if seen.verifies_checksums else 'are NOT'} verified"

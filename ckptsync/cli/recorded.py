@@ -1,0 +1,26 @@
+"""Runs that leave a row in the history, however they end."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from ckptsync.errors import CkptsyncError
+from ckptsync.operations.pipeline import Pipeline
+from ckptsync.state.history import History
+
+
+@contextmanager
+def recorded(pipeline: Pipeline, kind: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Record a run; what it yields takes the details, which are to hold no secret."""
+    history = History(pipeline.state.database)
+    run = history.start(kind, now=pipeline.now())
+    details: dict[str, Any] = {}
+    try:
+        yield details.update
+    except CkptsyncError as error:
+        details["error"] = {"kind": type(error).__name__, "message": str(error)}
+        with suppress(CkptsyncError):  # the first failure says more than that of recording it
+            history.finish(run, done=False, now=pipeline.now(), details=json.dumps(details))
+        raise
+    history.finish(run, done=True, now=pipeline.now(), details=json.dumps(details))

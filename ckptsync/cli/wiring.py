@@ -1,0 +1,150 @@
+"""From the configuration to objects. Nothing beyond this module knows a Config."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from datetime import UTC, datetime
+from typing import Final
+
+from structlog.contextvars import bound_contextvars
+
+from ckptsync.cli.hook import engine_running
+from ckptsync.config.credentials import credentials
+from ckptsync.config.location import Location
+from ckptsync.config.model import Config, Sync
+from ckptsync.config.providers import Scheme
+from ckptsync.errors import ConfigError
+from ckptsync.operations.pipeline import Creation, LocalState, Pipeline
+from ckptsync.repository.epochs import Node
+from ckptsync.sources.base import Layout
+from ckptsync.sources.layouts import Options, layout
+from ckptsync.state.capabilities import Capabilities
+from ckptsync.state.database import Database, state_path
+from ckptsync.state.descriptors import DescriptorCache
+from ckptsync.state.identity import Identity
+from ckptsync.state.lock import PipelineLock, lock_path
+from ckptsync.state.manifests import ManifestCache
+from ckptsync.state.statcache import StatCache
+from ckptsync.stores.base import ObjectStore
+from ckptsync.stores.local import LocalStore
+from ckptsync.stores.retry import Backoff, Retrying
+from ckptsync.stores.s3 import S3Options, S3Store
+
+PATIENT: Final = Backoff()
+HASTY: Final = Backoff(attempts=2)
+"""For somebody who waits to be told that a store is away."""
+
+_OWN_INTERFACES: Final = {
+    Scheme.GS: "for Google's, use its S3 interface: an s3:// bucket, "
+    'endpoint = "https://storage.googleapis.com" and an HMAC key',
+    Scheme.AZ: "put an S3 gateway in front of it, or use another store",
+}
+
+
+@contextmanager
+def wire(
+    config: Config, name: str, stop: threading.Event, *, backoff: Backoff = PATIENT
+) -> Iterator[Pipeline]:
+    """A pipeline of the configuration; its stores and its database are closed at the end.
+
+    No store is asked anything. Raises ConfigError; PermissionRefused and what else opening a
+    Database can raise.
+    """
+    settings = config.pipelines[name]
+    sync = settings.sync
+    with ExitStack() as opened, bound_contextvars(pipeline=name):
+
+        def store(location: Location) -> ObjectStore:
+            made = Retrying(_store(location, sync), backoff, stop.wait)
+            return opened.enter_context(closing(made))
+
+        bucket = store(sync.bucket)
+        read_bucket = None if sync.read_bucket is None else store(sync.read_bucket)
+        path = state_path(config.daemon.state_dir, name, str(sync.bucket))
+        database = opened.enter_context(closing(Database(path)))
+        yield Pipeline(
+            node=Node(name=config.daemon.node, pipeline=name),
+            store=bucket,
+            read_store=read_bucket,
+            layout=local_layout(config, name),
+            storage_path=settings.storage_path,
+            work_path=settings.work_path or settings.storage_path.parent / f".ckptsync-{name}",
+            state=LocalState(
+                database=database,
+                identity=Identity(database),
+                stat_cache=StatCache(database),
+                manifests=ManifestCache(database),
+                capabilities=Capabilities(database),
+                descriptors=DescriptorCache(database),
+            ),
+            creation=Creation(
+                hash=settings.repository.hash,
+                chunk_size=settings.repository.chunk_size,
+                pack_below=settings.repository.pack_below,
+            ),
+            fencing=sync.fencing == "on",
+            parallel=sync.transfers,
+            memory=sync.memory,
+            now=lambda: datetime.now(UTC),
+            stop=stop,
+        )
+
+
+def lock(config: Config, name: str) -> PipelineLock:
+    return PipelineLock(lock_path(config.daemon.state_dir, name))
+
+
+def local_layout(config: Config, name: str) -> Layout:
+    """Raises ConfigError if there is no such layout."""
+    settings = config.pipelines[name]
+    hook = settings.hooks.engine_running
+    return layout(
+        settings.layout,
+        Options(
+            root=settings.storage_path,
+            marker=settings.directory.marker,
+            quiet=settings.directory.quiet,
+            engine_running=None if hook is None else engine_running(hook),
+        ),
+    )
+
+
+def require_known(config: Config, name: str) -> None:
+    """Raises ConfigError if the pipeline names a layout or a kind of store that is not there."""
+    local_layout(config, name)
+    sync = config.pipelines[name].sync
+    for location in (sync.bucket, sync.read_bucket):
+        if location is not None:
+            _require_reachable(location)
+
+
+def _require_reachable(location: Location) -> None:
+    if location.scheme in _OWN_INTERFACES:
+        raise ConfigError(
+            f"{location}: this version reaches S3, what is compatible with it, and directories",
+            hint=_OWN_INTERFACES[location.scheme],
+        )
+
+
+def _store(location: Location, sync: Sync) -> ObjectStore:
+    _require_reachable(location)
+    if location.scheme is Scheme.FILE:
+        return LocalStore(location.path)
+    keys = credentials(sync)
+    return S3Store(
+        S3Options(
+            bucket=location.bucket,
+            prefix=location.prefix,
+            region=sync.region,
+            endpoint=sync.endpoint,
+            path_style=sync.path_style,
+            access_key=None if keys is None else keys.access_key.get_secret_value(),
+            secret_key=None if keys is None else keys.secret_key.get_secret_value(),
+            server_side_encryption=sync.server_side_encryption,
+            kms_key_id=sync.kms_key_id,
+            storage_class=sync.storage_class,
+            max_connections=sync.transfers + 1,  # the transfers', and the one of who awaits them
+            connect_timeout=sync.connect_timeout,
+            read_timeout=sync.read_timeout,
+        )
+    )

@@ -1,0 +1,116 @@
+"""What a configuration becomes."""
+
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+
+from ckptsync.cli import wiring
+from ckptsync.config.load import parse
+from ckptsync.config.model import Config
+from ckptsync.errors import ConfigError, PermissionRefused
+from ckptsync.hashing import Hash
+
+
+def _config(tmp_path: Path, pipeline: str = "", sync: str = "", bucket: str = "") -> Config:
+    return parse(
+        f"""
+        [daemon]
+        node = "host-a"
+        state_dir = "{tmp_path}/state"
+        [pipelines.orders]
+        storage_path = "{tmp_path}/storage"
+        {pipeline}
+        [pipelines.orders.sync]
+        bucket = "{bucket or f"file://{tmp_path}/bucket"}"
+        {sync}
+        """,
+        tmp_path / "config.toml",
+    )
+
+
+def test_every_setting_arrives(tmp_path: Path) -> None:
+    config = _config(
+        tmp_path,
+        'repository = { chunk_size = "8MiB", pack_below = "1KiB", hash = "sha256" }',
+        'transfers = 3\nmemory = "64MiB"\nfencing = "off"\nread_bucket = "s3://seed/orders"',
+    )
+    with wiring.wire(config, "orders", stop := threading.Event()) as pipeline:
+        assert (pipeline.node.name, pipeline.node.pipeline) == ("host-a", "orders")
+        assert pipeline.store.name == f"file://{tmp_path}/bucket"
+        assert pipeline.read_store is not None
+        assert pipeline.read_store.name == "s3://seed/orders"
+        assert pipeline.layout.name == "feldera"
+        assert (pipeline.parallel, pipeline.memory) == (3, 64 << 20)
+        assert not pipeline.fencing
+        assert pipeline.creation.hash is Hash.SHA256
+        assert (pipeline.creation.chunk_size, pipeline.creation.pack_below) == (8 << 20, 1 << 10)
+        assert pipeline.stop is stop
+        assert pipeline.now().tzinfo is not None
+
+
+def test_work_lies_beside_the_storage_unless_it_is_said_where(tmp_path: Path) -> None:
+    said = _config(tmp_path, f'work_path = "{tmp_path}/elsewhere"')
+    for config, path in ((_config(tmp_path), ".ckptsync-orders"), (said, "elsewhere")):
+        with wiring.wire(config, "orders", threading.Event()) as pipeline:
+            assert pipeline.work_path == tmp_path / path
+
+
+def test_everything_is_closed_at_the_end(tmp_path: Path) -> None:
+    with wiring.wire(_config(tmp_path), "orders", threading.Event()) as pipeline:
+        database = pipeline.state.database
+
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        database.query("SELECT 1")
+
+
+def test_pipelines_and_buckets_have_states_of_their_own(tmp_path: Path) -> None:
+    for bucket in ("one", "two"):
+        config = _config(tmp_path, bucket=f"file://{tmp_path}/{bucket}")
+        with wiring.wire(config, "orders", threading.Event()):
+            pass
+
+    assert len(list((tmp_path / "state" / "orders").glob("*.sqlite"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("location", "hint"), [("gs://b/p", "HMAC key"), ("az://c/p", "S3 gateway")]
+)
+def test_a_store_that_is_not_reached_is_refused_before_anything_is_made(
+    tmp_path: Path, location: str, hint: str
+) -> None:
+    asked = _config(tmp_path, bucket=location)
+    seeded = _config(tmp_path, sync=f'read_bucket = "{location}"')
+
+    for config in (asked, seeded):
+        with (
+            pytest.raises(ConfigError, match=location) as refusal,
+            wiring.wire(config, "orders", threading.Event()),
+        ):
+            pytest.fail("it was wired")
+        assert hint in str(refusal.value.hint)
+        with pytest.raises(ConfigError, match=location):
+            wiring.require_known(config, "orders")
+    assert not (tmp_path / "state").exists()
+
+
+def test_an_unknown_layout_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    config = _config(tmp_path, 'layout = "fedlera"')
+
+    with pytest.raises(ConfigError, match="directory, feldera"):
+        wiring.require_known(config, "orders")
+
+
+def test_a_secret_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
+    config = _config(
+        tmp_path,
+        sync=f'access_key = "a"\nsecret_key_file = "{tmp_path}"',
+        bucket="s3://bucket/orders",
+    )
+
+    with (
+        pytest.raises((ConfigError, PermissionRefused), match=str(tmp_path)),
+        wiring.wire(config, "orders", threading.Event()),
+    ):
+        pytest.fail("it was wired")

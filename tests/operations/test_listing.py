@@ -1,0 +1,137 @@
+"""Which checkpoints are where."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from ckptsync.errors import CheckpointNotFound
+from ckptsync.model import CheckpointId, Engine, LocalCheckpoint
+from ckptsync.operations.listing import (
+    Row,
+    Stored,
+    details,
+    local_checkpoints,
+    side_by_side,
+    stored,
+    unpushed,
+)
+from ckptsync.repository.head import Entry, ManifestRef
+from ckptsync.stores.memory import MemoryStore
+from tests.pipelines import Host
+
+_THEN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def _local(id: str, fingerprint: int | None = None) -> LocalCheckpoint:
+    return LocalCheckpoint(
+        engine=Engine(layout="feldera", id=id, step=1, fingerprint=fingerprint), at=_THEN
+    )
+
+
+def _entry(id: str, seq: int = 1, state: Literal["live", "retired", "bad"] = "live") -> Entry:
+    return Entry(
+        id=CheckpointId(f"0001-{seq:08x}-{'0' * 12}"),
+        seq=seq,
+        timeline=1,
+        epoch=1,
+        engine_id=id,
+        step="1",
+        at=_THEN,
+        manifest=ManifestRef(digest="0" * 64, size=1),
+        bytes=1,
+        new_bytes=1,
+        state=state,
+    )
+
+
+def _name(row: Row) -> str:
+    found = row.checkpoint
+    return found.engine_id if isinstance(found, Entry) else found.engine.id
+
+
+def test_what_was_never_stored_comes_first_and_the_newest_on_top() -> None:
+    found = Stored(name="s", entries=(_entry("b", 2), _entry("a", 1)), latest=_entry("b", 2).id)
+
+    rows = side_by_side([_local("b"), _local("c"), _local("d")], found)
+
+    assert [(_name(row), row.where, row.latest) for row in rows] == [
+        ("d", "local", False),
+        ("c", "local", False),
+        ("b", "both", True),
+        ("a", "bucket", False),
+    ]
+
+
+def test_the_same_id_with_another_fingerprint_is_another_checkpoint() -> None:
+    rows = side_by_side([_local("a", fingerprint=7)], Stored(name="s", entries=(_entry("a"),)))
+
+    assert [row.where for row in rows] == ["local", "bucket"]
+
+
+def test_without_a_bucket_everything_is_local() -> None:
+    assert [row.where for row in side_by_side([_local("a")])] == ["local"]
+
+
+@pytest.mark.parametrize(
+    ("entries", "lacking"),
+    [
+        ((), ["a", "b", "c"]),
+        ((_entry("a"),), ["b", "c"]),
+        ((_entry("b"),), ["c"]),
+        ((_entry("c"),), []),
+        ((_entry("c", state="bad"), _entry("a")), ["b", "c"]),
+        ((_entry("other"),), ["a", "b", "c"]),
+    ],
+)
+def test_unpushed_is_what_is_newer_than_all_that_is_stored(
+    entries: tuple[Entry, ...], lacking: list[str]
+) -> None:
+    local = [_local("a"), _local("b"), _local("c")]
+
+    assert [each.engine.id for each in unpushed(local, entries)] == lacking
+
+
+def test_a_host_without_storage_has_no_checkpoints(tmp_path: Path) -> None:
+    with Host(home=tmp_path).running(MemoryStore()) as pipeline:
+        assert local_checkpoints(pipeline.layout, pipeline.storage_path) == ()
+
+
+def test_read_bucket_is_listed_while_the_bucket_is_empty(tmp_path: Path) -> None:
+    seed, bucket = MemoryStore("seed"), MemoryStore("bucket")
+    seeded = Host(home=tmp_path / "a").push_new("step-1", seed)
+    host = Host(home=tmp_path / "b")
+
+    with host.running(bucket, seed) as pipeline:
+        before = stored(pipeline)
+        also = details(pipeline, seeded.id)
+    own = host.push_new("step-2", bucket)
+    with host.running(bucket, seed) as pipeline:
+        after = stored(pipeline)
+
+    assert (before.name, before.latest) == (seed.name, seeded.id)
+    assert also.source == seed.name
+    assert (after.name, [each.id for each in after.entries]) == (bucket.name, [own.id])
+
+
+@pytest.mark.parametrize("wanted", ["latest", "step-2", "id"])
+def test_details_are_found_by_each_name_of_a_checkpoint(tmp_path: Path, wanted: str) -> None:
+    store, host = MemoryStore(), Host(home=tmp_path)
+    host.push_new("step-1", store)
+    entry = host.push_new("step-2", store)
+
+    with host.running(store) as pipeline:
+        found = details(pipeline, entry.id if wanted == "id" else wanted)
+
+    assert found.entry == entry
+    assert found.manifest.engine.id == "step-2"
+
+
+def test_details_of_what_is_not_there_are_refused(tmp_path: Path) -> None:
+    store, host = MemoryStore(), Host(home=tmp_path)
+    with host.running(store) as pipeline, pytest.raises(CheckpointNotFound, match="holds none"):
+        details(pipeline, "latest")
+    host.push_new("step-1", store)
+    with host.running(store) as pipeline, pytest.raises(CheckpointNotFound, match="step-9"):
+        details(pipeline, "step-9")

@@ -1,0 +1,120 @@
+"""What status says, and what it does not claim to know."""
+
+from pathlib import Path
+
+from ckptsync.errors import CannotTell, HeadLost, RollbackDetected, SourceError, WrongRepository
+from ckptsync.operations.status import BucketStatus, Status, status
+from ckptsync.repository import keys
+from ckptsync.stores.base import ObjectStore
+from ckptsync.stores.local import LocalStore
+from ckptsync.stores.memory import MemoryStore
+from ckptsync.stores.s3 import S3Options, S3Store
+from tests.pipelines import Host
+from tests.servers import free_ports
+
+
+def _status(host: Host, store: ObjectStore) -> Status:
+    with host.running(store) as pipeline:
+        return status(pipeline)
+
+
+def _bucket(found: Status) -> BucketStatus:
+    assert isinstance(found.bucket, BucketStatus)
+    return found.bucket
+
+
+def test_an_empty_bucket_is_said_to_be_empty(tmp_path: Path) -> None:
+    found = _status(Host(home=tmp_path), MemoryStore())
+
+    assert found.bucket == BucketStatus()
+    assert (found.local, found.unpushed, found.problem) == ((), (), None)
+
+
+def test_a_store_that_does_not_answer_is_never_empty(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    away = S3Store(
+        S3Options(bucket="b", endpoint=f"http://127.0.0.1:{port}", access_key="a", secret_key="s")
+    )
+
+    found = _status(Host(home=tmp_path), away)
+    away.close()
+
+    assert not isinstance(found.bucket, BucketStatus)
+    assert found.unpushed is None
+    assert isinstance(found.problem, CannotTell)
+
+
+def test_a_lost_head_is_damage_and_not_emptiness(tmp_path: Path) -> None:
+    host, store = Host(home=tmp_path), MemoryStore()
+    host.push_new("step-1", store)
+    store.delete([keys.HEAD])
+
+    assert isinstance(_status(host, store).problem, HeadLost)
+
+
+def test_a_bucket_that_went_back_in_time_is_shown_and_not_trusted(tmp_path: Path) -> None:
+    host, store = Host(home=tmp_path), MemoryStore()
+    host.push_new("step-1", store)
+    old = store.get(keys.HEAD, limit=1 << 20).data
+    newer = host.push_new("step-2", store)
+    store.put(keys.HEAD, old)
+
+    found = _status(host, store)
+
+    assert isinstance(found.problem, RollbackDetected)
+    latest = _bucket(found).latest
+    assert latest is not None
+    assert latest.id != newer.id
+
+
+def test_another_pipelines_bucket_is_not_trusted(tmp_path: Path) -> None:
+    store = MemoryStore()
+    Host(home=tmp_path / "a").push_new("step-1", store)
+
+    found = _status(Host(home=tmp_path / "b", pipeline="payments"), store)
+
+    assert isinstance(found.problem, WrongRepository)
+
+
+def test_the_writer_knows_itself_and_another_host_knows_it_is_not(tmp_path: Path) -> None:
+    store, writer = MemoryStore(), Host(home=tmp_path / "a")
+    writer.push_new("step-1", store)
+
+    assert _bucket(_status(writer, store)).is_writer
+    assert not _bucket(_status(Host(home=tmp_path / "b"), store)).is_writer
+
+
+def test_a_local_storage_that_cannot_be_read_does_not_hide_the_bucket(tmp_path: Path) -> None:
+    host, store = Host(home=tmp_path), MemoryStore()
+    entry = host.push_new("step-1", store)
+    broken = Host(home=tmp_path / "b")
+    broken.root.parent.mkdir()
+    broken.root.write_text("not a directory")
+
+    found = _status(broken, store)
+
+    assert isinstance(found.local, SourceError)
+    assert found.unpushed is None
+    assert _bucket(found).latest == entry
+
+
+def test_looking_changes_nothing_in_the_bucket(tmp_path: Path) -> None:
+    root = tmp_path / "bucket"
+    root.mkdir()
+    host = Host(home=tmp_path / "a")
+    host.push_new("step-1", LocalStore(root))
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+
+    _status(host, LocalStore(root))
+
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+
+
+def test_the_recovery_point_has_an_age(tmp_path: Path) -> None:
+    host, store = Host(home=tmp_path), MemoryStore()
+    host.push_new("step-1", store)
+
+    age = _bucket(_status(host, store)).recovery_point_age
+
+    assert age is not None
+    assert abs(age.total_seconds()) < 60
