@@ -1,0 +1,39 @@
+"""What a test asks of a bucket or a store after a push."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from ckptsync.repository.manifest import Manifest
+from ckptsync.repository.repository import open_repository
+from ckptsync.stores.base import ObjectStore
+from tests.fakes.stores import FaultyStore
+from tests.operations.invariants import require_sound
+from tests.pipelines import (
+    Host,
+    contents,
+    wanted,
+)
+
+
+def manifest_of(store: ObjectStore, number: int = -1) -> Manifest:
+    """Of the newest checkpoint, or of another."""
+    repository = open_repository(store)
+    return repository.manifest(repository.head().head.checkpoints[number])
+
+
+def puts(store: FaultyStore) -> list[str]:
+    return [call.key for call in store.calls if call.method == "put"]
+
+
+def require_restores(store: ObjectStore, origin: Host, name: str, disk: Path) -> None:
+    fresh = replace(origin, home=disk / f"restored-{name}")
+    fresh.restore(store, wanted(name))
+    assert contents(fresh.root / name) == contents(origin.root / name)
+    shutil.rmtree(fresh.home)
+
+
+def require_entries(store: ObjectStore) -> tuple[str, ...]:
+    seen = require_sound(store)
+    assert seen is not None
+    return tuple(entry.id for entry in seen.entries)

@@ -1,0 +1,135 @@
+"""Which checkpoint may follow which, and where a timeline forks."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ckptsync.errors import (
+    LineageRegression,
+)
+from ckptsync.repository.repository import open_repository
+from ckptsync.stores.memory import MemoryStore
+from tests.fakes.feldera_engine import Engine
+from tests.operations.invariants import require_sound
+from tests.operations.looks import manifest_of, require_entries, require_restores
+from tests.pipelines import (
+    PACK_BELOW,
+    Host,
+    a_small_checkpoint,
+    contents,
+    noise,
+)
+
+
+def test_an_older_checkpoint_is_not_put_on_top_of_a_newer_one(
+    host: Host, bucket: MemoryStore
+) -> None:
+    host.push_new("ckpt-5", bucket)
+    shutil.rmtree(host.root)
+    host.checkpoint("ckpt-3", a_small_checkpoint(3))
+
+    with pytest.raises(LineageRegression, match="at step 3, before step 5") as caught:
+        host.push(bucket)
+    assert caught.value.exit_code == 13
+    assert caught.value.hint is not None
+
+    forked = host.push(bucket, new_timeline=True).entry
+    assert (forked.timeline, forked.step) == (2, "3")
+    host.checkpoint("ckpt-4", a_small_checkpoint(4))
+    assert host.push(bucket).entry.timeline == 2
+    assert require_sound(bucket) is not None
+
+
+def test_a_pipeline_that_started_anew_is_not_put_on_top_of_its_former_life(
+    host: Host, bucket: MemoryStore
+) -> None:
+    feldera = replace(host, layout="feldera")
+    with Engine(feldera.root, seed=1) as engine:
+        engine.checkpoint()
+    feldera.push(bucket)
+    shutil.rmtree(feldera.root)
+    with Engine(feldera.root, seed=2) as engine:
+        for _ in range(30):  # long enough that its steps catch up
+            engine.checkpoint()
+
+    with pytest.raises(LineageRegression, match="another life"):
+        feldera.push(bucket)
+
+    assert feldera.push(bucket, new_timeline=True).entry.timeline == 2
+
+
+def test_after_going_back_the_next_push_forks_there(
+    host: Host, bucket: MemoryStore, disk: Path
+) -> None:
+    for number in (1, 2, 3):
+        host.push_new(f"ckpt-{number}", bucket)
+    first, _, third = require_entries(bucket)
+    host.go_back_to("ckpt-1", bucket)
+    host.checkpoint("ckpt-4", a_small_checkpoint(4))
+
+    fork = host.push(bucket).entry
+
+    head = open_repository(bucket).head().head
+    assert head.latest == fork.id
+    timeline = head.timelines[-1]
+    assert timeline.parent is not None
+    assert timeline.parent.checkpoint == first
+    assert manifest_of(bucket).header.parent == first
+    assert third in [entry.id for entry in head.checkpoints], "what was left behind stays"
+    require_restores(bucket, host, "ckpt-4", disk)
+
+
+def test_after_going_back_a_name_that_is_used_again_is_pushed(
+    host: Host, bucket: MemoryStore, disk: Path
+) -> None:
+    """A trainer counts on from where it is, so it gives names that the bucket has already."""
+    for number in (1, 2, 3):
+        host.push_new(f"ckpt-{number}", bucket)
+    host.go_back_to("ckpt-1", bucket)
+    host.checkpoint("ckpt-2", a_small_checkpoint("another second"))
+
+    report = host.push(bucket)
+
+    assert not report.already_synced
+    assert report.entry.timeline == 2
+    fresh = replace(host, home=disk / "fresh")
+    fresh.restore(bucket)
+    assert contents(fresh.root / "ckpt-2") == contents(host.root / "ckpt-2")
+    assert host.push(bucket).already_synced
+
+
+def test_a_name_that_was_written_anew_is_pushed_again(
+    host: Host, bucket: MemoryStore, disk: Path
+) -> None:
+    host.push_new("ckpt-1", bucket)
+    (host.root / "ckpt-1" / "chunk").write_bytes(noise(PACK_BELOW, "retrained"))
+
+    report = host.push(bucket)
+
+    assert not report.already_synced
+    assert report.entry.new_bytes == PACK_BELOW
+    fresh = replace(host, home=disk / "fresh")
+    fresh.restore(bucket)
+    assert contents(fresh.root / "ckpt-1") == contents(host.root / "ckpt-1")
+
+
+def test_what_was_gone_back_to_counts_as_pushed(host: Host, bucket: MemoryStore) -> None:
+    for number in (1, 2):
+        host.push_new(f"ckpt-{number}", bucket)
+    host.go_back_to("ckpt-1", bucket)
+
+    report = host.push(bucket)
+
+    assert report.already_synced
+    assert report.entry.engine_id == "ckpt-1"
+
+
+def test_pulling_the_latest_does_not_fork(host: Host, bucket: MemoryStore) -> None:
+    for number in (1, 2):
+        host.push_new(f"ckpt-{number}", bucket)
+    host.go_back_to("ckpt-2", bucket)
+    host.checkpoint("ckpt-3", a_small_checkpoint(3))
+
+    assert host.push(bucket).entry.timeline == 1
