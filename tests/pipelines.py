@@ -27,7 +27,6 @@ from ckptsync.sources.directory import Directory
 from ckptsync.sources.feldera import Feldera
 from ckptsync.state.capabilities import Capabilities
 from ckptsync.state.database import Database
-from ckptsync.state.descriptors import DescriptorCache
 from ckptsync.state.identity import Identity
 from ckptsync.state.manifests import ManifestCache
 from ckptsync.state.statcache import StatCache
@@ -94,11 +93,11 @@ class Host:
                     stat_cache=StatCache(database),
                     manifests=ManifestCache(database),
                     capabilities=Capabilities(database),
-                    descriptors=DescriptorCache(database),
                 ),
                 creation=Creation(
                     hash=self.hash, chunk_size=self.chunk_size, pack_below=self.pack_below
                 ),
+                place=store.name,
                 fencing=self.fencing,
                 parallel=self.parallel,
                 memory=self.parallel * self.chunk_size,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from pydantic import BaseModel
 
 from ckptsync import errors
 from ckptsync.cli.application import COMMANDS
@@ -106,7 +107,7 @@ def test_the_limits_in_the_format_are_those_of_the_reader(limit: int, text: str)
 
 
 def test_the_format_names_every_member_of_the_records() -> None:
-    records = [
+    records: list[type[BaseModel]] = [
         descriptors.Descriptor, heads.Head, heads.Writer, heads.Entry, heads.Timeline,
         heads.Page, heads.CondemnedList, heads.Keep, manifest.Header, manifest.EngineRecord,
         manifest.Totals,

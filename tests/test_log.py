@@ -77,6 +77,36 @@ def test_secrets_are_hidden_wherever_they_stand(
     assert "hush" not in err
 
 
+def test_what_a_bucket_says_cannot_steer_a_terminal_nor_begin_a_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure(json=False)
+    hostile = "o\x1b]0;PWNED\x07\nerror: forged"
+
+    with structlog.contextvars.bound_contextvars(pipeline=hostile):
+        structlog.get_logger().warning(
+            hostile, one="a\x1b[2Kb", keys=[hostile], nested={hostile: hostile}
+        )
+    err = capsys.readouterr().err
+
+    assert len(err.splitlines()) == 1
+    assert all(character.isprintable() for character in err.rstrip("\n"))
+    assert r" o\x1b]0;PWNED\x07\x0aerror: forged " in err
+    assert r" one=a\x1b[2Kb " in err
+
+
+def test_a_stack_keeps_its_lines_and_loses_its_escapes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure(json=False)
+
+    structlog.get_logger().error("x.y", exc_info=RuntimeError("o\x1b]0;PWNED\x07"), stack="a\nb")
+    err = capsys.readouterr().err
+
+    assert "\na\nb\n" in err
+    assert err.splitlines()[-1] == r"RuntimeError: o\x1b]0;PWNED\x07"
+
+
 def test_a_terminal_gets_colours_unless_it_asked_for_none(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,6 @@ from ckptsync.sources.base import Layout
 from ckptsync.sources.layouts import Options, layout
 from ckptsync.state.capabilities import Capabilities
 from ckptsync.state.database import Database, state_path
-from ckptsync.state.descriptors import DescriptorCache
 from ckptsync.state.identity import Identity
 from ckptsync.state.lock import PipelineLock, lock_path
 from ckptsync.state.manifests import ManifestCache
@@ -75,13 +74,13 @@ def wire(
                 stat_cache=StatCache(database),
                 manifests=ManifestCache(database),
                 capabilities=Capabilities(database),
-                descriptors=DescriptorCache(database),
             ),
             creation=Creation(
                 hash=settings.repository.hash,
                 chunk_size=settings.repository.chunk_size,
                 pack_below=settings.repository.pack_below,
             ),
+            place=f"{sync.bucket} at {sync.endpoint or 'the default endpoint'}",
             fencing=sync.fencing == "on",
             parallel=sync.transfers,
             memory=sync.memory,

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from functools import partial
 
-from ckptsync.errors import Fenced, ForeignWriter
+from ckptsync.errors import Fenced, ForeignWriter, RollbackDetected
 from ckptsync.operations import doctor_host
 from ckptsync.operations.doctor_finding import Finding, examined, failed, ok, warning
 from ckptsync.operations.pipeline import Pipeline
 from ckptsync.repository import epochs, keys
 from ckptsync.repository.head import Head
+from ckptsync.repository.register import head_lost
 from ckptsync.repository.repository import Empty, look
 from ckptsync.state.identity import Remembered
 
@@ -20,22 +21,21 @@ def repository(pipeline: Pipeline) -> Iterator[Finding]:
     if descriptor is not None:
         epochs.require_own_repository(descriptor, me, pipeline.node, store.name)
         descriptor.require_writable(f"{store.name}/{keys.DESCRIPTOR}")
-    elif me.repository_id is not None:
-        yield failed(
-            "repository",
-            f"{store.name} is empty, but this node has written to repository {me.repository_id} "
-            "there",
-            hint="find out who emptied it; check bucket and prefix",
-        )
-        return
     at = found.head if isinstance(found, Empty) else found[1]
     if at is None:
+        if me.revision:
+            raise head_lost(store.name, me)
         yield ok("repository", f"{store.name} holds none yet: the first push creates it")
         return
     head = at.head
     yield _content(head, store.name)
-    yield from examined("rollback", partial(_rollback, head, me, store.name))
-    yield _writer(head, me, store.name)
+    try:
+        epochs.require_no_rollback(head, me, store.name)
+    except RollbackDetected as error:  # whoever wrote that older head says nothing of today
+        yield failed("rollback", error)
+    else:
+        yield ok("rollback", "the bucket is no older than what this node has seen of it")
+        yield _writer(head, me, store.name)
     latest = head.entry(head.latest) if head.latest else None
     if latest is not None:
         yield from examined("disk space", lambda: doctor_host.space(pipeline, latest.bytes))
@@ -68,16 +68,12 @@ def _content(head: Head, where: str) -> Finding:
     return ok("repository", detail)
 
 
-def _rollback(head: Head, me: Remembered, where: str) -> Iterator[Finding]:
-    epochs.require_no_rollback(head, me, where)
-    yield ok("rollback", "the bucket is no older than what this node has seen of it")
-
-
 def _writer(head: Head, me: Remembered, where: str) -> Finding:
     """A node that never was the writer may be meant to stand by; one that was must know."""
     try:
         epochs.require_writer(head, me, where)
     except (Fenced, ForeignWriter) as error:
-        judged = failed if me.instances else warning
-        return judged("writer", str(error), hint=error.hint)
+        if me.instances:
+            return failed("writer", error)
+        return warning("writer", str(error), hint=error.hint)
     return ok("writer", f"this node, '{head.writer.node}', is the one that may push")

@@ -7,12 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from ckptsync.errors import AccessDenied
+from ckptsync.errors import AccessDenied, CkptsyncError, IntegrityError, UnfitStore
 from ckptsync.operations.doctor_finding import Finding, examined, failed, ok, warning
 from ckptsync.operations.pipeline import Pipeline
+from ckptsync.operations.writing import remember_capabilities
 from ckptsync.stores.base import ObjectStore
 from ckptsync.stores.mounts import sharing_warning
-from ckptsync.stores.probe import CAPABILITIES, Capabilities, probe, race
+from ckptsync.stores.probe import Capabilities, probe, race
 from ckptsync.units import format_duration
 
 SCRATCH: Final = "probe/"
@@ -29,7 +30,7 @@ def listing(pipeline: Pipeline) -> Iterator[Finding]:
     try:
         next(iter(store.walk(SCRATCH)), None)
     except AccessDenied as error:
-        yield failed("bucket: list", str(error), hint=error.hint)
+        yield failed("bucket: list", error)
     else:
         yield ok("bucket: list", f"{store.name} answers")
 
@@ -58,8 +59,10 @@ def _reading(store: ObjectStore, key: str, body: bytes) -> Iterator[Finding]:
     else:
         yield failed(
             "bucket: read",
-            f"{store.name}: what was read of '{key}' is not what was written just before",
-            hint="another doctor may be at work on this node; else the store is not consistent",
+            IntegrityError(
+                f"{store.name}: what was read of '{key}' is not what was written just before",
+                hint="another doctor may be at work on this node; else the store is not consistent",
+            ),
         )
 
 
@@ -98,7 +101,7 @@ def _capabilities(pipeline: Pipeline) -> Iterator[Finding]:
         )
     yield _checksums(seen)
     yield _clock(seen.clock_offset)
-    pipeline.state.capabilities.remember(CAPABILITIES.dump_json(seen).decode(), now=pipeline.now())
+    remember_capabilities(pipeline, seen)
 
 
 def _unfenced(pipeline: Pipeline, what: str, seen: str) -> Finding:
@@ -106,8 +109,11 @@ def _unfenced(pipeline: Pipeline, what: str, seen: str) -> Finding:
     if pipeline.fencing:
         return failed(
             what,
-            detail,
-            hint='use a store with conditional writes, or set fencing = "off" to live with that',
+            UnfitStore(
+                detail,
+                hint="use a store with conditional writes, "
+                'or set fencing = "off" to live with that',
+            ),
         )
     return warning(what, f"{detail}; fencing is off")
 
@@ -132,4 +138,7 @@ def _clock(ahead: timedelta) -> Finding:
     hint = "synchronise this host's clock, as with chrony or systemd-timesyncd"
     if abs(ahead) <= SIGNATURES_EXPIRE:
         return warning(what, f"{detail}: ages are shown wrong", hint=hint)
-    return failed(what, f"{detail}: S3 refuses signatures of more than 15 minutes off", hint=hint)
+    return failed(
+        what,
+        CkptsyncError(f"{detail}: S3 refuses signatures of more than 15 minutes off", hint=hint),
+    )

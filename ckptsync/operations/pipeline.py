@@ -13,7 +13,6 @@ from ckptsync.repository.register import Register
 from ckptsync.sources.base import Layout
 from ckptsync.state.capabilities import Capabilities
 from ckptsync.state.database import Database
-from ckptsync.state.descriptors import DescriptorCache
 from ckptsync.state.identity import Identity
 from ckptsync.state.manifests import ManifestCache
 from ckptsync.state.statcache import StatCache
@@ -38,7 +37,6 @@ class LocalState:
     stat_cache: StatCache
     manifests: ManifestCache
     capabilities: Capabilities
-    descriptors: DescriptorCache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +50,8 @@ class Pipeline:
     work_path: Path
     state: LocalState
     creation: Creation
+    place: str
+    """The bucket and the server it is on: what a probe's result holds for."""
     fencing: bool
     """False: work on a store that ignores conditions, at the operator's own risk."""
     parallel: int

@@ -1,10 +1,10 @@
 """Pull: a checkpoint comes from a bucket, is verified, and takes its place on the local disk."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
-from typing import Final
+from typing import Final, TypeGuard
 
 import structlog
 
@@ -12,28 +12,32 @@ from ckptsync.errors import (
     EngineRunning,
     IntegrityError,
     LocalDiskFull,
-    NotFound,
     Refused,
     SourceError,
     UnpushedWork,
 )
 from ckptsync.model import LocalCheckpoint, Progress
 from ckptsync.operations import resolve
-from ckptsync.operations.download import ANOTHER, Download, MissingObject, missing
+from ckptsync.operations.download import Download, MissingObject, missing
+from ckptsync.operations.manifests import manifest_bytes, remember_manifest
 from ckptsync.operations.pipeline import Pipeline
 from ckptsync.operations.resolve import LATEST, Fresh, Kept, Remote
 from ckptsync.operations.target import Target
-from ckptsync.operations.transfers import Transfers, stoppable
+from ckptsync.operations.transfers import stoppable
 from ckptsync.repository import descriptor as descriptors
+from ckptsync.repository.epochs import require_no_rollback
 from ckptsync.repository.head import Entry
 from ckptsync.repository.manifest import Manifest
-from ckptsync.repository.repository import Repository
+from ckptsync.repository.register import head_lost
+from ckptsync.repository.repository import Empty, Repository, look
 from ckptsync.sources.digests import Digests
 from ckptsync.sources.disk import require_space
 from ckptsync.sources.staging import Staging
+from ckptsync.stores.base import ObjectStore
 
 log = structlog.get_logger()
 
+_FILE: Final = "file://"
 BLOCK: Final = 4096  # what a small file takes on most filesystems beyond its bytes
 
 
@@ -78,21 +82,22 @@ def pull(pipeline: Pipeline, wish: Wish, *, progress: Progress) -> PullReport:
     IntegrityError if a byte is not what was pushed; LocalDiskFull; StoreError.
     """
     started = monotonic()
-    target = _target(pipeline, wish)
-    present = () if wish.to else _present(pipeline, wish)
-    if not wish.explicit and (kept := resolve.local(present, wish.checkpoint)):
-        return kept
-    found = resolve.remote(pipeline.store, pipeline.read_store, wish.checkpoint)
-    if isinstance(found, Fresh):
-        if wish.required or wish.checkpoint != LATEST:
-            raise resolve.not_found(wish.checkpoint, found.searched)
-        return found
-    owner = found.repository.descriptor.pipeline
-    if owner != pipeline.node.pipeline:
-        log.warning("pull.foreign_repository", store=found.repository.store.name, owner=owner)
-    if wish.to is None:
-        _require_replaceable(pipeline, found, present, wish)
-    entry, fetched = _first_complete(pipeline, found, target, progress)
+    with _target(pipeline, wish).held() as target:
+        unfinished = None if wish.to else pipeline.state.identity.remembered().publishing
+        present = () if wish.to else _present(pipeline, wish)
+        if unfinished is not None and not wish.explicit:
+            log.warning("pull.finishing", checkpoint=unfinished.checkpoint_id)
+            wish = replace(wish, checkpoint=unfinished.checkpoint_id, explicit=True, force=True)
+        if not wish.explicit and (kept := resolve.local(present, wish.checkpoint)):
+            return kept
+        found = _look(pipeline, wish)
+        if isinstance(found, Fresh):
+            if wish.required or wish.checkpoint != LATEST:
+                raise resolve.not_found(wish.checkpoint, found.searched)
+            return found
+        if wish.to is None:
+            _require_replaceable(pipeline, found, present, wish)
+        entry, fetched = _first_complete(pipeline, found, target, progress)
     log.info("checkpoint.pulled", checkpoint=entry.id, engine_id=entry.engine_id, bytes=fetched)
     return Restored(
         entry=entry,
@@ -103,10 +108,35 @@ def pull(pipeline: Pipeline, wish: Wish, *, progress: Progress) -> PullReport:
     )
 
 
+def _look(pipeline: Pipeline, wish: Wish) -> Remote | Fresh:
+    """Raises HeadLost, RollbackDetected where this node has seen more than there is now."""
+    me = pipeline.state.identity.remembered()
+    found = resolve.remote(pipeline.store, pipeline.read_store, wish.checkpoint)
+    elsewhere = isinstance(found, Fresh) or found.read_only
+    if elsewhere and me.revision and isinstance(look(pipeline.store), Empty):
+        raise head_lost(pipeline.store.name, me)
+    if isinstance(found, Fresh):
+        return found
+    if not found.read_only and wish.checkpoint == LATEST and wish.to is None:
+        require_no_rollback(found.head, me, pipeline.store.name)
+    owner = found.repository.descriptor.pipeline
+    if owner != pipeline.node.pipeline:
+        log.warning("pull.foreign_repository", store=found.repository.store.name, owner=owner)
+    return found
+
+
 def _target(pipeline: Pipeline, wish: Wish) -> Target:
     if wish.to is not None:
-        return Target.elsewhere(wish.to)
+        stores = filter(_is_local, (pipeline.store, pipeline.read_store))
+        buckets = [Path(each.name.removeprefix(_FILE)) for each in stores]
+        return Target.elsewhere(
+            wish.to, outside=(pipeline.storage_path, pipeline.work_path, *buckets)
+        )
     return Target.storage(pipeline.storage_path, pipeline.work_path)
+
+
+def _is_local(store: ObjectStore | None) -> TypeGuard[ObjectStore]:
+    return store is not None and store.name.startswith(_FILE)
 
 
 def _present(pipeline: Pipeline, wish: Wish) -> Sequence[LocalCheckpoint]:
@@ -165,7 +195,7 @@ def _restore(
     pipeline: Pipeline, found: Remote, entry: Entry, target: Target, progress: Progress
 ) -> int:
     repository = found.repository
-    data = _manifest_bytes(pipeline, repository, entry)
+    data = manifest_bytes(pipeline, repository, entry)
     manifest = repository.decode_manifest(data, entry)
     if manifest.engine.layout != pipeline.layout.name:
         raise Refused(
@@ -181,37 +211,28 @@ def _restore(
         engine=manifest.engine,
         files=lambda: iter(manifest.files),
         directories=manifest.directories,
+        on_begin=lambda: _note_publishing(pipeline, target, entry),
     )
     try:
         fetched = _stage(pipeline, repository, manifest, staging, progress)
-        if target.directory is None and not found.read_only:
-            pipeline.state.identity.restored_from(
-                entry.id, entry.engine_id, int(entry.step), entry.lineage
-            )
         pipeline.layout.publish(staging, target.root)
     except (IntegrityError, LocalDiskFull):
         staging.discard()
         target.vanish()
         raise
+    if target.directory is None:
+        pipeline.state.identity.published(from_bucket=not found.read_only)
     staging.discard()
     target.appear(data, descriptors.encode(descriptor))
-    pipeline.state.manifests.put(bytes.fromhex(entry.manifest.digest), data)
+    remember_manifest(pipeline, entry, data)
     return fetched
 
 
-def _manifest_bytes(pipeline: Pipeline, repository: Repository, entry: Entry) -> bytes:
-    cached = pipeline.state.manifests.get(bytes.fromhex(entry.manifest.digest))
-    if cached is not None:
-        repository.check_manifest(cached, entry)
-        return cached
-    try:
-        return repository.manifest_bytes(entry)
-    except NotFound as error:
-        raise MissingObject(
-            f"the manifest of checkpoint {entry.id} is gone from {repository.store.name}, "
-            "though head names it",
-            hint=ANOTHER,
-        ) from error
+def _note_publishing(pipeline: Pipeline, target: Target, entry: Entry) -> None:
+    if target.directory is None:
+        pipeline.state.identity.publishing(
+            entry.id, entry.engine_id, int(entry.step), entry.lineage
+        )
 
 
 def _stage(
@@ -228,17 +249,11 @@ def _stage(
     files = len(what.packed) + len(what.chunked)
     require_space(staging.work, what.bytes + files * BLOCK)
     moving(manifest.files.bytes - what.bytes)
-    chunk_size = repository.descriptor.chunk_size
-    transfers = Transfers(
-        parallel=max(1, min(pipeline.parallel, pipeline.memory // chunk_size)),
-        buffer_size=chunk_size,
-        stop=pipeline.stop,
-    )
     Download(
         repository=repository,
         manifest=manifest,
         staging=staging,
-        transfers=transfers,
+        transfers=pipeline.transfers(repository.descriptor.chunk_size),
         progress=moving,
     ).run(what)
     return what.bytes

@@ -6,23 +6,25 @@ from typing import Final
 
 import structlog
 
-from ckptsync.errors import Busy, CheckpointNotFound, IntegrityError, NotFound, Vanished
-from ckptsync.model import CheckpointId, Engine, LocalCheckpoint, Progress
+from ckptsync.errors import Busy, CheckpointNotFound, IntegrityError, Refused, Vanished
+from ckptsync.model import CheckpointId, Engine, LocalCheckpoint, Progress, ignore
 from ckptsync.operations.assemble import assemble
 from ckptsync.operations.contents import Contents
+from ckptsync.operations.manifests import manifest_bytes, remember_manifest
 from ckptsync.operations.pipeline import Pipeline
 from ckptsync.operations.sink import Sink
-from ckptsync.operations.transfers import stoppable
-from ckptsync.operations.upload import Upload
+from ckptsync.operations.transfers import Retraceable, stoppable
+from ckptsync.operations.upload import Uploading
+from ckptsync.operations.verify_presence import absent
 from ckptsync.operations.writing import Writable, open_for_writing
 from ckptsync.repository import epochs, keys, manifest
-from ckptsync.repository.commit import Attempt, MustReplan, commit, require_progress
+from ckptsync.repository.commit import Attempt, MustReplan, commit, fork, require_progress
 from ckptsync.repository.head import Entry, Head, ManifestRef
-from ckptsync.repository.known import Known
+from ckptsync.repository.known import Known, stored_object
 from ckptsync.repository.repository import Repository
 from ckptsync.sources.base import Pinned
 from ckptsync.sources.digests import Digests
-from ckptsync.state.journal import UploadJournal
+from ckptsync.state.journal import Upload, UploadJournal
 
 log = structlog.get_logger()
 
@@ -52,15 +54,14 @@ def push(
     Fenced and the other refusals of epochs; LineageRegression; UnfitStore; CannotTell.
     """
     started = monotonic()
+    _require_published(pipeline)
     choose(pipeline, engine_id)  # nothing is created in the bucket for nothing
     writable = open_for_writing(pipeline)
     head = writable.head
+    retraceable = Retraceable(stoppable(progress, pipeline.stop))
     for _ in range(_TRIES):
         checkpoint = choose(pipeline, engine_id)
-        back = epochs.went_back_to(head, pipeline.state.identity.remembered())
-        done = None
-        if not new_timeline:
-            done = synced(writable.repository, head, checkpoint.engine, back=back)
+        done = None if new_timeline else _synced(pipeline, writable, head, checkpoint.engine)
         if done is not None:
             return PushReport(
                 entry=done, already_synced=True, files=0, seconds=monotonic() - started
@@ -68,10 +69,11 @@ def push(
         try:
             with pipeline.layout.pin(checkpoint) as pinned:
                 run = _Push(pipeline, writable, pinned, new_timeline=new_timeline)
-                entry = run.commit(head, progress)
+                entry = run.commit(head, retraceable)
                 files = len(pinned.files)
         except Vanished as error:
             log.info("push.vanished", checkpoint=checkpoint.engine.id, error=str(error))
+            retraceable.back()
             head = writable.register.read().head
             continue
         return PushReport(
@@ -82,6 +84,17 @@ def push(
         "were read",
         hint="push less often than the engine deletes, or let it keep more checkpoints",
     )
+
+
+def _require_published(pipeline: Pipeline) -> None:
+    """Raises Refused if a pull was interrupted while it changed the storage."""
+    unfinished = pipeline.state.identity.remembered().publishing
+    if unfinished is not None:
+        raise Refused(
+            f"{pipeline.storage_path}: a pull of checkpoint {unfinished.checkpoint_id} was "
+            "interrupted while it was put in place",
+            hint="run 'ckptsync pull' again: it finishes that",
+        )
 
 
 def choose(pipeline: Pipeline, engine_id: str | None) -> LocalCheckpoint:
@@ -101,6 +114,21 @@ def choose(pipeline: Pipeline, engine_id: str | None) -> LocalCheckpoint:
     )
 
 
+def _synced(
+    pipeline: Pipeline, writable: Writable, head: Head, engine: Engine
+) -> Entry | None:
+    """The live entry of a checkpoint that is in the bucket already, and is where it goes on from.
+
+    After a pull went back to it, that is recorded first: the latest is this one again.
+    """
+    back = epochs.went_back_to(head, pipeline.state.identity.remembered())
+    found = synced(writable.repository, head, engine, back=back)
+    if found is not None and found.id == back:
+        reason, at = epochs.going_back(back), pipeline.store.now()
+        fork(writable.register, writable.repository, found, reason, at)
+    return found
+
+
 def synced(
     repository: Repository, head: Head, engine: Engine, *, back: CheckpointId | None
 ) -> Entry | None:
@@ -110,13 +138,12 @@ def synced(
     after that one does not count.
     """
     latest = repository.find(head, head.latest) if head.latest else None
-    if latest is None or engine.step > int(latest.step):
+    if latest is None or (back is None and engine.step > int(latest.step)):
         return None
-    fingerprint = None if engine.fingerprint is None else str(engine.fingerprint)
     same = (
         entry
         for entry in repository.entries(head)
-        if (entry.engine_id, entry.fingerprint) == (engine.id, fingerprint)
+        if entry.is_of(engine)
         and entry.state == "live"
         and (back is None or entry.seq <= keys.seq(back))
     )
@@ -135,14 +162,15 @@ class _Push:
         self._new_timeline = new_timeline
         self._journal = UploadJournal(pipeline.state.database, writable.descriptor.repository_id)
 
-    def commit(self, head: Head, progress: Progress) -> Entry:
+    def commit(self, head: Head, progress: Retraceable) -> Entry:
         """Upload, store the manifest and swap head, again and again until it holds."""
         register = self._writable.register
         for _ in range(_TRIES):
             try:
-                return self._attempt(head, stoppable(progress, self._pipeline.stop))
+                return self._attempt(head, progress)
             except MustReplan as replan:
                 log.info("push.planned_again", reason=str(replan))
+                progress.back()
                 self._journal.drop(replan.condemned)
                 register.pause()
                 head = register.read().head
@@ -155,7 +183,6 @@ class _Push:
     def _attempt(self, head: Head, progress: Progress) -> Entry:
         pipeline, repository = self._pipeline, self._writable.repository
         me = pipeline.state.identity.remembered()
-        epochs.require_no_rollback(head, me, pipeline.store.name)
         epochs.require_writer(head, me, pipeline.store.name)
         line = epochs.line(head, me, new_timeline=self._new_timeline)
         parent = repository.find(head, line.parent) if line.parent else None
@@ -202,28 +229,42 @@ class _Push:
         return entry
 
     def _known(self, head: Head, parent: Entry | None) -> Known:
-        """What the parent and earlier tries of this push have stored, unless it is damaged."""
+        """What earlier tries of this push and the parent have stored, unless it is damaged."""
         repository = self._writable.repository
-        damaged = frozenset(key for entry in head.checkpoints for key in entry.damaged)
+        entries = (*head.checkpoints, parent) if parent else head.checkpoints
+        damaged = frozenset(key for entry in entries for key in entry.damaged)
         known = Known()
+        # Own uploads first: one may be there because the parent's pack was given up as sparse.
+        known.add_uploads(self._uploads_still_there(), damaged=damaged)
         if parent is not None:
             try:
-                data = self._cached_manifest(parent)
+                data = manifest_bytes(self._pipeline, repository, parent)
                 known.add_manifest(repository.decode_manifest(data, parent), damaged=damaged)
-            except (NotFound, IntegrityError) as error:
+            except IntegrityError as error:
                 # The parent only saves uploads: without it everything is stored again.
                 log.error("push.parent_unreadable", checkpoint=parent.id, error=str(error))
-        known.add_uploads(self._journal.uploads(), damaged=damaged)
         return known
 
-    def _cached_manifest(self, entry: Entry) -> bytes:
-        cached = self._pipeline.state.manifests.get(bytes.fromhex(entry.manifest.digest))
-        return self._writable.repository.manifest_bytes(entry) if cached is None else cached
+    def _uploads_still_there(self) -> list[Upload]:
+        """Of earlier tries; asked of the store, since others may have tidied up meanwhile."""
+        uploads = list(self._journal.uploads())
+        if not uploads:
+            return []
+        faults = absent(
+            self._pipeline.store,
+            map(stored_object, uploads),
+            parallel=self._pipeline.parallel,
+            stop=self._pipeline.stop,
+            progress=ignore,
+        )
+        gone = {key for key, _size in faults}
+        self._journal.drop(gone)
+        return [upload for upload in uploads if upload.key not in gone]
 
     def _upload(self, known: Known, sink: Sink, progress: Progress) -> Contents:
         pipeline, descriptor = self._pipeline, self._writable.descriptor
         with pipeline.transfers(descriptor.chunk_size) as transfers:
-            return Upload(
+            return Uploading(
                 pinned=self._pinned,
                 known=known,
                 digests=Digests(pipeline.state.stat_cache, descriptor.hash, descriptor.chunk_size),
@@ -234,9 +275,10 @@ class _Push:
             ).run()
 
     def _remember(self, entry: Entry, data: bytes) -> None:
-        state = self._pipeline.state
-        state.manifests.put(bytes.fromhex(entry.manifest.digest), data)
-        state.identity.pushed(entry.id, entry.engine_id, int(entry.step), entry.lineage)
+        remember_manifest(self._pipeline, entry, data)
+        self._pipeline.state.identity.pushed(
+            entry.id, entry.engine_id, int(entry.step), entry.lineage
+        )
         self._journal.clear()
         log.info(
             "checkpoint.committed",

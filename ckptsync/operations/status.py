@@ -8,14 +8,15 @@ from ckptsync.errors import Cancelled, CannotTell, CkptsyncError
 from ckptsync.model import LocalCheckpoint
 from ckptsync.operations.listing import local_checkpoints, unpushed
 from ckptsync.operations.pipeline import Pipeline
-from ckptsync.operations.writing import PROBE_LASTS
+from ckptsync.operations.writing import remembered_capabilities
 from ckptsync.repository import epochs
 from ckptsync.repository.descriptor import Descriptor
 from ckptsync.repository.head import Entry, Head
+from ckptsync.repository.register import head_lost
 from ckptsync.repository.repository import Empty, look
 from ckptsync.state.history import History, Run
 from ckptsync.state.identity import Remembered
-from ckptsync.stores.probe import CAPABILITIES, Capabilities
+from ckptsync.stores.probe import Capabilities
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,6 @@ class Status:
 def status(pipeline: Pipeline) -> Status:
     """Look at everything, write nothing to the bucket. What fails is part of the answer."""
     history = History(pipeline.state.database)
-    remembered = pipeline.state.capabilities.recall(max_age=PROBE_LASTS, now=pipeline.now())
     return Status(
         pipeline=pipeline.node.pipeline,
         store=pipeline.store.name,
@@ -77,7 +77,7 @@ def status(pipeline: Pipeline) -> Status:
         last_push=history.last("push"),
         last_good_push=history.last_success("push"),
         last_pull=history.last("pull"),
-        capabilities=None if remembered is None else CAPABILITIES.validate_json(remembered),
+        capabilities=remembered_capabilities(pipeline),
     )
 
 
@@ -96,13 +96,17 @@ def unknown(pipeline: str, store: str, error: CkptsyncError) -> Status:
 
 
 def _bucket(pipeline: Pipeline) -> BucketStatus | CkptsyncError:
+    # Recalled first, or a push meanwhile would make the head that was read look too old.
+    me = pipeline.state.identity.remembered()
     try:
         found = look(pipeline.store)
         if isinstance(found, Empty):
-            return BucketStatus()
+            if found.head is None and me.revision:
+                return head_lost(pipeline.store.name, me)
+            head = None if found.head is None else found.head.head
+            return BucketStatus(distrust=_distrust(pipeline, found.descriptor, head, me))
         repository, at = found
         latest = repository.find(at.head, at.head.latest) if at.head.latest else None
-        me = pipeline.state.identity.remembered()
         return BucketStatus(
             head=at.head,
             latest=latest,
@@ -118,12 +122,14 @@ def _bucket(pipeline: Pipeline) -> BucketStatus | CkptsyncError:
 
 
 def _distrust(
-    pipeline: Pipeline, descriptor: Descriptor, head: Head, me: Remembered
+    pipeline: Pipeline, descriptor: Descriptor | None, head: Head | None, me: Remembered
 ) -> CkptsyncError | None:
     where = pipeline.store.name
     try:
-        epochs.require_own_repository(descriptor, me, pipeline.node, where)
-        epochs.require_no_rollback(head, me, where)
+        if descriptor is not None:
+            epochs.require_own_repository(descriptor, me, pipeline.node, where)
+        if head is not None:
+            epochs.require_no_rollback(head, me, where)
     except CkptsyncError as error:
         return error
     return None

@@ -1,6 +1,8 @@
 """Where a pull puts its checkpoint: the pipeline's own storage, or a directory of its own."""
 
 import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -8,6 +10,7 @@ from typing import Self
 from ckptsync.errors import Refused
 from ckptsync.sources import disk
 from ckptsync.sources.faults import explained
+from ckptsync.state.lock import PipelineLock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,17 +28,33 @@ class Target:
         return cls(root=root, work=work)
 
     @classmethod
-    def elsewhere(cls, directory: Path) -> Self:
-        """Raises Refused unless the directory is absent or empty."""
+    def elsewhere(cls, directory: Path, *, outside: Iterable[Path]) -> Self:
+        """Raises Refused unless the directory is absent, or empty, and may be put there."""
         with explained(directory, "examined"):
             directory = directory.absolute()
-            if directory.is_symlink() or (directory.exists() and not _is_empty(directory)):
-                raise Refused(
-                    f"{directory} is there already and not empty",
-                    hint="restore into a new directory",
-                )
-        home = directory.parent / f".ckptsync-{directory.name}"
+            home = directory.parent / f".ckptsync-{directory.name}"
+            if fault := _fault(directory, home, outside):
+                raise Refused(f"{directory} {fault}", hint="restore into a new directory elsewhere")
         return cls(root=home / "root", work=home / "work", home=home, directory=directory)
+
+    @contextmanager
+    def held(self) -> Iterator[Self]:
+        """Keep others from the same directory meanwhile. Raises Busy.
+
+        The pipeline's own storage is guarded by the lock of the pipeline.
+        """
+        if self.home is None:
+            yield self
+            return
+        disk.make_private(self.home)
+        lock = self.home / "lock"
+        try:
+            with PipelineLock(lock):
+                yield self
+        finally:
+            with suppress(OSError):  # holds what the next try goes on with, or is gone
+                if [path.name for path in self.home.iterdir()] == [lock.name]:
+                    shutil.rmtree(self.home)
 
     def appear(self, manifest: bytes, descriptor: bytes) -> None:
         """Give the finished directory its name; beside it what it can be verified with later."""
@@ -53,6 +72,21 @@ class Target:
         """Leave nothing behind of a directory that will not appear."""
         if self.home is not None:
             shutil.rmtree(self.home, ignore_errors=True)
+
+
+def _fault(directory: Path, home: Path, outside: Iterable[Path]) -> str | None:
+    """Why nothing can be restored there."""
+    if directory.is_symlink() or (directory.exists() and not _is_empty(directory)):
+        return "is there already and not empty"
+    if directory.is_mount():
+        return "is a mount point, which cannot appear in one step; a directory below it can"
+    for place in outside:
+        if directory.resolve().is_relative_to(place.resolve()):
+            return f"lies within {place}, where only the engine and ckptsync itself write"
+    for beside in (manifest_beside(directory), descriptor_beside(directory)):
+        if beside.exists() and not home.exists():
+            return f"has a companion of an earlier pull already, {beside}"
+    return None
 
 
 def manifest_beside(directory: Path) -> Path:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from mmap import mmap
 from queue import SimpleQueue
+from threading import Lock
 from types import TracebackType
 from typing import Self
 
@@ -78,6 +79,25 @@ class Transfers:
             raise self._failed
         if self._stop.is_set():
             raise Cancelled("stopped on request")
+
+
+class Retraceable:
+    """A progress that can be taken back, when an attempt starts over. Safe to share."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._lock = Lock()
+        self._moved = 0
+
+    def __call__(self, moved: int) -> None:
+        with self._lock:
+            self._moved += moved
+        self._progress(moved)
+
+    def back(self) -> None:
+        with self._lock:
+            moved, self._moved = self._moved, 0
+        self._progress(-moved)
 
 
 def stoppable(progress: Progress, stop: threading.Event) -> Progress:

@@ -19,7 +19,7 @@ from ckptsync.sources.digests import Digests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Upload:
+class Uploading:
     """One push's walk over its files. After `run`, `known` has a place for all their content."""
 
     pinned: Pinned
@@ -77,7 +77,7 @@ class Upload:
             if file.size and self.known.member(digest) is None:
                 content = self._read(file, scratch)
                 if self.descriptor.hash.of(content) != digest:
-                    raise Vanished(f"{file.path} changed while it was read")
+                    raise self._changed(file)
                 if packing is not None and not packing.builder.fits(file.size):
                     self._send(packing)
                     packing = None
@@ -106,12 +106,13 @@ class Upload:
     def _store_large(self, file: PinnedFile, contents: Contents) -> None:
         cached = self.digests.known(self.pinned, file)
         found = contents.begin_large(file, self.descriptor.chunk_size)
+        if cached is not None:
+            found[:] = cached.chunks
         for number, (start, length) in enumerate(
             chunks.spans(file.size, self.descriptor.chunk_size)
         ):
-            digest = cached.chunks[number] if cached else None
+            digest = found[number]
             if digest is not None and self.known.chunk(digest) is not None:
-                found[number] = digest
                 self.progress(length)
             else:
                 self._submit_chunk(file, start, length, found, number)
@@ -123,6 +124,8 @@ class Upload:
             raw = buffer[:length]
             self.pinned.read_into(file, start, raw)
             digest = self.descriptor.hash.of(raw)
+            if found[number] not in (None, digest):
+                raise self._changed(file)
             if self.known.chunk(digest) is None:
                 self._store_chunk(file, start, raw, digest)
             found[number] = digest
@@ -136,7 +139,7 @@ class Upload:
             body = raw
             self.pinned.read_into(file, start, raw)
             if self.descriptor.hash.of(raw) != digest:
-                raise Vanished(f"{file.path} changed while it was read")
+                raise self._changed(file)
         stored_digest = digest if body is raw else self.descriptor.hash.of(body)
         stored = StoredObject(
             key=keys.chunk(),
@@ -148,6 +151,11 @@ class Upload:
         object_number = self.known.new_number()
         self.known.add_object(object_number, stored, generation=self.sink.generation)
         self.known.add_chunk(digest, object_number)
+
+    def _changed(self, file: PinnedFile) -> Vanished:
+        """What to raise for a file whose bytes are not those that were digested."""
+        self.pinned.confirm()  # a change that shows says nothing of the cache
+        return self.digests.disproved(self.pinned, file)
 
     def _remember_large(self, contents: Contents) -> None:
         for file in self.pinned.files:

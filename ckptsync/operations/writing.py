@@ -48,13 +48,12 @@ def open_for_writing(pipeline: Pipeline) -> Writable:
     except NotFound:
         require_no_manifest(pipeline.store)
         _require_unclaimed(pipeline)
-        _require_fit(pipeline)
+        _require_fit(pipeline, anew=True)
         _create(pipeline, register)
         head = register.read().head
     descriptor = _descriptor(pipeline, head)
     me = pipeline.state.identity.remembered()
     epochs.require_own_repository(descriptor, me, pipeline.node, where)
-    epochs.require_no_rollback(head, me, where)
     epochs.require_writer(head, me, where)
     descriptor.require_writable(f"{where}/{keys.DESCRIPTOR}")
     capabilities = _require_fit(pipeline)  # writes scratch, so only where all else is well
@@ -89,38 +88,43 @@ def _create(pipeline: Pipeline, register: Register) -> None:
 
 
 def _descriptor(pipeline: Pipeline, head: Head) -> Descriptor:
-    cached = pipeline.state.descriptors.get(head.repository_id)
-    if cached is not None:
-        return descriptors.decode(cached, f"the local copy of {keys.DESCRIPTOR}")
-    descriptor = _read_descriptor(pipeline)
-    if descriptor.repository_id != head.repository_id:
-        raise IntegrityError(
-            f"{pipeline.store.name}: head.json belongs to repository {head.repository_id}, "
-            f"the descriptor beside it to {descriptor.repository_id}"
-        )
-    pipeline.state.descriptors.put(head.repository_id, descriptors.encode(descriptor))
-    return descriptor
-
-
-def _read_descriptor(pipeline: Pipeline) -> Descriptor:
+    """Read each time: what nobody can restore without has to be there before more is pushed."""
     try:
-        return descriptors.read(pipeline.store)
+        descriptor = descriptors.read(pipeline.store)
     except NotFound:
         raise IntegrityError(
             f"{pipeline.store.name}: head.json is there, {keys.DESCRIPTOR} is not",
             hint=f"put {keys.DESCRIPTOR} back from a copy of the bucket",
         ) from None
+    if descriptor.repository_id != head.repository_id:
+        raise IntegrityError(
+            f"{pipeline.store.name}: head.json belongs to repository {head.repository_id}, "
+            f"the descriptor beside it to {descriptor.repository_id}",
+            hint="put the one back that does not belong there",
+        )
+    return descriptor
 
 
-def _require_fit(pipeline: Pipeline) -> Capabilities:
-    """What the store can do, probed at most once a day. Raises UnfitStore."""
-    record, now = pipeline.state.capabilities, pipeline.now()
-    remembered = record.recall(max_age=PROBE_LASTS, now=now)
-    if remembered is not None:
-        capabilities = CAPABILITIES.validate_json(remembered)
-    else:
+def remembered_capabilities(pipeline: Pipeline) -> Capabilities | None:
+    """What a probe of this very server saw within the last day."""
+    found = pipeline.state.capabilities.recall(
+        place=pipeline.place, max_age=PROBE_LASTS, now=pipeline.now()
+    )
+    return None if found is None else CAPABILITIES.validate_json(found)
+
+
+def remember_capabilities(pipeline: Pipeline, capabilities: Capabilities) -> None:
+    pipeline.state.capabilities.remember(
+        CAPABILITIES.dump_json(capabilities).decode(), place=pipeline.place, now=pipeline.now()
+    )
+
+
+def _require_fit(pipeline: Pipeline, *, anew: bool = False) -> Capabilities:
+    """What the store can do, probed at most once a day if it was found fit. Raises UnfitStore."""
+    capabilities = None if anew else remembered_capabilities(pipeline)
+    if capabilities is None or not capabilities.fences:
         capabilities = probe(pipeline.store, pipeline.node.name, clock=pipeline.now)
-        record.remember(CAPABILITIES.dump_json(capabilities).decode(), now=now)
+        remember_capabilities(pipeline, capabilities)
     if capabilities.fences:
         return capabilities
     if pipeline.fencing:

@@ -52,15 +52,13 @@ def commit(register: Register, repository: Repository, attempt: Attempt, at: dat
     A crash before the swap leaves objects that nothing refers to; after it, a checkpoint.
     Raises MustReplan; Fenced and the other refusals of epochs; CannotTell.
     """
-    moved = Moved()
+    moved, unanswered = Moved(), False
     for _ in range(SWAPS):
         old = register.read()
         committed = old.head.entry(attempt.checkpoint)
         if committed is not None:
             return committed
-        me = register.identity.remembered()
-        epochs.require_no_rollback(old.head, me, repository.store.name)
-        epochs.require_writer(old.head, me, repository.store.name)
+        epochs.require_writer(old.head, register.identity.remembered(), repository.store.name)
         require_still_there(
             old.head,
             attempt,
@@ -73,12 +71,57 @@ def commit(register: Register, repository: Repository, attempt: Attempt, at: dat
                 old, new, as_writer=True, landed=lambda head: _has(head, attempt.checkpoint)
             )
         except Moved as error:
-            moved = error
+            moved, unanswered = error, unanswered or error.unanswered
             log.info("commit.head_moved", checkpoint=attempt.checkpoint)
-            register.pause()
+            register.pause(unanswered=unanswered)
             continue
         return entry_of(attempt, at, old.head.epoch)
     raise register.gave_up(moved)
+
+
+def fork(
+    register: Register, repository: Repository, entry: Entry, reason: str, at: datetime
+) -> None:
+    """Begin a new timeline at a checkpoint that is there, and make it the latest.
+
+    Raises Fenced and the other refusals of epochs; CannotTell.
+    """
+    moved, unanswered = Moved(), False
+    for _ in range(SWAPS):
+        old = register.read()
+        if old.head.latest == entry.id:
+            return
+        epochs.require_writer(old.head, register.identity.remembered(), repository.store.name)
+        timeline = epochs.timeline_after(old.head)
+        new = old.head.model_copy(
+            update={
+                "revision": old.head.revision + 1,
+                "timeline": timeline,
+                "timelines": (*old.head.timelines, _forked(timeline, entry, old.head, reason, at)),
+                "latest": entry.id,
+            }
+        )
+        try:
+            register.swap(old, new, as_writer=True, landed=lambda head: head.latest == entry.id)
+        except Moved as error:
+            moved, unanswered = error, unanswered or error.unanswered
+            register.pause(unanswered=unanswered)
+            continue
+        return
+    raise register.gave_up(moved)
+
+
+def _forked(number: int, parent: Entry | None, head: Head, reason: str, at: datetime) -> Timeline:
+    return Timeline(
+        id=number,
+        parent=Fork(
+            timeline=parent.timeline if parent else head.timeline,
+            checkpoint=parent.id if parent else None,
+        ),
+        epoch=head.epoch,
+        reason=reason,
+        at=at,
+    )
 
 
 def _has(head: Head, checkpoint: CheckpointId) -> bool:
@@ -98,19 +141,7 @@ def with_checkpoint(head: Head, attempt: Attempt, at: datetime) -> Head:
     entry = entry_of(attempt, at, head.epoch)
     forked: tuple[Timeline, ...] = ()
     if attempt.line.forks is not None:
-        parent = attempt.parent
-        forked = (
-            Timeline(
-                id=entry.timeline,
-                parent=Fork(
-                    timeline=parent.timeline if parent else head.timeline,
-                    checkpoint=parent.id if parent else None,
-                ),
-                epoch=head.epoch,
-                reason=attempt.line.forks,
-                at=at,
-            ),
-        )
+        forked = (_forked(entry.timeline, attempt.parent, head, attempt.line.forks, at),)
     return head.model_copy(
         update={
             "revision": head.revision + 1,
@@ -195,7 +226,7 @@ def require_progress(engine: Engine, parent: Entry | None, where: str) -> None:
     """
     if parent is None:
         return
-    if engine.lineage != parent.lineage:
+    if None not in (engine.lineage, parent.lineage) and engine.lineage != parent.lineage:
         reason = (
             f"checkpoint {engine.id} comes from another life of the pipeline "
             f"(started {engine.lineage}) than the latest in the bucket (started {parent.lineage})"

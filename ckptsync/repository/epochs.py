@@ -60,6 +60,12 @@ def require_writer(head: Head, me: Remembered, where: str) -> None:
             "else push to a prefix of its own",
         )
     if writer.instance not in me.instances:
+        if not me.held_epoch:
+            raise ForeignWriter(
+                f"{where} was created by node '{writer.node}' at the same moment; "
+                "this node never wrote there",
+                hint=f"push from node '{writer.node}', or to a prefix of its own",
+            )
         raise Fenced(
             f"{where}: node '{writer.node}' took over at epoch {head.epoch}; "
             f"this node last wrote at epoch {me.held_epoch}",
@@ -93,10 +99,15 @@ def line(head: Head, me: Remembered, *, new_timeline: bool) -> Line:
     """Choose the timeline: a pull of an older checkpoint forks where it went back to."""
     back = went_back_to(head, me)
     if back is not None:
-        return Line(parent=back, forks=f"pull: went back to {back}")
+        return Line(parent=back, forks=going_back(back))
     if new_timeline:
         return Line(parent=head.latest, forks="push: --new-timeline")
     return Line(parent=head.latest)
+
+
+def going_back(to: CheckpointId) -> str:
+    """The reason that a timeline's record gives."""
+    return f"pull: went back to {to}"
 
 
 def went_back_to(head: Head, me: Remembered) -> CheckpointId | None:

@@ -18,23 +18,31 @@ from ckptsync.errors import (
     PreconditionFailed,
     StoreError,
     Unavailable,
+    Undurable,
 )
 from ckptsync.repository import head, keys
+from ckptsync.repository.epochs import require_no_rollback
 from ckptsync.repository.head import Head
 from ckptsync.repository.repository import HeadAt, read_head
-from ckptsync.state.identity import Identity
+from ckptsync.state.identity import Identity, Remembered
 from ckptsync.stores.base import Expect, ObjectStore
 
 log = structlog.get_logger()
 
 _JITTER: Final = (0.05, 0.5)
 _READ_BACKS: Final = 5
+_AGAIN: Final = "run the same command again: it finds out, and commits if need be"
 SWAPS: Final = 20
 """How often a swap is tried before its caller gives up."""
 
 
 class Moved(Exception):
-    """The head is not what the swap expected; this swap was not applied."""
+    """Read head again: it is not what the swap expected, or the swap was not answered."""
+
+    def __init__(self, *, unanswered: bool = False) -> None:
+        super().__init__()
+        self.unanswered = unanswered
+        """It may still be on its way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +55,7 @@ class Register:
     """Sleeps that many seconds; True means that a stop was asked for."""
 
     def read(self) -> HeadAt:
-        """Raises NotFound where this node never saw a head, else HeadLost.
+        """Raises NotFound where this node never saw a head, else HeadLost; RollbackDetected.
 
         Raises IntegrityError, UnsupportedFormat, StoreError.
         """
@@ -57,14 +65,12 @@ class Register:
         except NotFound as error:
             if not me.revision:
                 raise
-            raise HeadLost(
-                f"{self.store.name}: head.json is gone, though this node has seen revision "
-                f"{me.revision} of it: the list of checkpoints is lost, not empty",
-                hint="put head.json back from an older version of the object or a copy of the "
-                "bucket; for a new repository use another prefix",
-            ) from error
+            raise head_lost(self.store.name, me) from error
+        require_no_rollback(found.head, me, self.store.name)
         if found.head.repository_id == me.repository_id:
             self.identity.saw(revision=found.head.revision, epoch=found.head.epoch)
+            if found.head.writer.write_id in me.write_ids and len(me.write_ids) > 1:
+                self.identity.wrote(found.head.writer.write_id, epoch=found.head.epoch)
         return found
 
     def swap(
@@ -80,15 +86,15 @@ class Register:
         `landed` tells from a later head whether this change is part of it: a swap that was
         stored can still be answered with a refusal, when the first reply is lost on the way.
 
-        Raises Moved if it was certainly not stored and can be tried again; CannotTell if it
-        may have been stored; AccessDenied and other refusals.
+        Raises Moved if it is to be tried again after another read; CannotTell if head could not
+        be read back; Undurable; AccessDenied and other refusals.
         """
         stamped = _stamp(new, write_id=uuid4().hex, as_writer=as_writer)
         self.identity.intend(stamped.write_id)
         data = head.encode(stamped)
         try:
             self.store.put(keys.HEAD, data, expect=old.version if old else Expect.ABSENT)
-        except AccessDenied:
+        except (AccessDenied, Undurable):
             raise
         except StoreError as error:
             stored = self._read_back(stamped, landed, error)
@@ -97,18 +103,26 @@ class Register:
             if isinstance(error, PreconditionFailed | Contention):
                 raise Moved from error
             if isinstance(error, Unavailable):
-                # It may still be on its way. A second swap on the same version cannot do
-                # harm: one of the two finds the head moved, and then sees what landed.
+                # A second swap on the same version cannot do harm: one of the two finds the
+                # head moved, and then sees what landed.
                 log.warning("head.swap_unanswered", error=str(error))
-                raise Moved from error
+                raise Moved(unanswered=True) from error
             raise
         self.identity.saw(revision=stamped.revision, epoch=stamped.epoch)
+        if as_writer:
+            self.identity.wrote(stamped.write_id, epoch=stamped.epoch)
         return stamped
 
-    def pause(self) -> None:
-        """Wait before reading again after Moved. Raises Cancelled."""
-        if self.wait(random.uniform(*_JITTER)):  # noqa: S311 - spreads load, guards nothing
-            raise Cancelled(f"{self.store.name}: stopped before the commit; nothing was committed")
+    def pause(self, *, unanswered: bool = False) -> None:
+        """Wait before reading again. Raises Cancelled, or CannotTell after an unanswered swap."""
+        if not self.wait(random.uniform(*_JITTER)):  # noqa: S311 - spreads load, guards nothing
+            return
+        if unanswered:
+            raise CannotTell(
+                f"{self.store.name}: stopped before it was clear whether head.json was replaced",
+                hint=_AGAIN,
+            )
+        raise Cancelled(f"{self.store.name}: stopped before the commit; nothing was committed")
 
     def gave_up(self, moved: Moved) -> CannotTell:
         """What to raise where SWAPS swaps in a row came to nothing."""
@@ -137,8 +151,18 @@ class Register:
         raise CannotTell(
             f"{self.store.name}: no answer whether head.json was replaced ({error.reason}); "
             "the checkpoint is not acknowledged",
-            hint="run the same command again: it finds out, and commits if need be",
+            hint=_AGAIN,
         ) from error
+
+
+def head_lost(where: str, me: Remembered) -> HeadLost:
+    """For a node that has seen a head where there is none."""
+    return HeadLost(
+        f"{where}: head.json is gone, though this node has seen revision {me.revision} of it: "
+        "the list of checkpoints is lost, not empty",
+        hint="is its disk mounted, its endpoint right? Else put head.json back, or push to a "
+        "prefix of its own",
+    )
 
 
 def _stamp(new: Head, *, write_id: str, as_writer: bool) -> Head:

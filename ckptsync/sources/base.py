@@ -76,6 +76,10 @@ class Staged(Protocol):
         """Every file, in the same order each time."""
         ...
 
+    def begin(self) -> None:
+        """`publish` calls this when it refuses nothing any more, before its first change."""
+        ...
+
     def holds(self, file: File, at: Path) -> bool:
         """Whether a regular file with these very bytes lies at a path. Reads it."""
         ...

@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from fcntl import ioctl
@@ -60,14 +61,24 @@ def exchange(one: Path, other: Path) -> bool:
 
 def replace_file(target: Path, data: bytes, *, aside: Path, mode: int = 0o644) -> None:
     """Give target this content in one step, durably. `aside` is on the same filesystem."""
-    aside.unlink(missing_ok=True)
-    descriptor = os.open(aside, CREATE, 0o600)
+    write_file(aside, data, mode=mode)
+    rename_over(aside, target)
+
+
+def write_file(path: Path, data: bytes, *, mode: int) -> None:
+    """A synced file; its name is synced with the directory. What was there is deleted first."""
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, CREATE, 0o600)
     try:
         write_all(descriptor, data, 0)
         os.fchmod(descriptor, mode)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def rename_over(aside: Path, target: Path) -> None:
+    """Put a synced file in the place of target, in one step and durably."""
     aside.replace(target)
     sync_directory(target.parent)
 
@@ -104,6 +115,24 @@ def copy_file(source: Path, target: Path) -> None:
             os.close(to_descriptor)
     finally:
         os.close(from_descriptor)
+
+
+def make_private(path: Path) -> None:
+    """Make a directory that is this user's alone, or make sure that it is one.
+
+    Whoever else could write there could exchange a file after it was verified, or lead us
+    elsewhere by a link. Raises SourceError; FileNotFoundError if the parent is not there.
+    """
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    facts = path.lstat()
+    if not stat.S_ISDIR(facts.st_mode):
+        raise SourceError(f"{path} is not a directory", hint="move it away")
+    if facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
+        raise SourceError(
+            f"{path} can be written by others than this user",
+            hint="move it away, or give it to this user with mode 0700",
+        )
 
 
 def require_same_filesystem(work: Path, root: Path) -> None:

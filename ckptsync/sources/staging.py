@@ -27,6 +27,10 @@ _PART: Final = ".part"
 _COPY: Final = ".copy"
 
 
+def nothing() -> None:
+    """For whoever need not know when publishing begins."""
+
+
 class Staging:
     """A Staged that is still being filled. Reserve a work directory for each storage root."""
 
@@ -39,11 +43,12 @@ class Staging:
         engine: Engine,
         files: Callable[[], Iterator[File]],
         directories: Sequence[str] = (),
+        on_begin: Callable[[], None] = nothing,
     ) -> None:
         """`files` gives every file of the checkpoint, as often as it is called.
 
-        Creates the work directory and the root if need be. Raises SourceError if they are on
-        different filesystems.
+        Creates the work directory. Raises SourceError if it is not on the filesystem of the
+        root, or not this user's alone; Vanished if what should hold them is not there.
         """
         self._work = work
         self._root = root
@@ -53,15 +58,17 @@ class Staging:
         self._directories = directories
         self._complete: set[Digest] = set()
         self._seen: dict[Path, tuple[object, ...]] = {}  # what a file was like when it was read
+        self._on_begin = on_begin
         self._copies_due = _repeated(files())
         self._settled = True
         with explained(work, "created"):
-            root.mkdir(parents=True, exist_ok=True)
-            work.mkdir(mode=0o700, parents=True, exist_ok=True)
-            (work / FILES).mkdir(mode=0o700, exist_ok=True)
-            disk.require_same_filesystem(work, root)
-        if (work / FILES).is_symlink():
-            raise SourceError(f"{work / FILES} is a symbolic link; move it away")
+            for directory in (work, work / FILES):
+                disk.make_private(directory)
+            if (work / ASSEMBLING).is_symlink():
+                raise SourceError(f"{work / ASSEMBLING} is a symbolic link; move it away")
+            # A missing root is made when the checkpoint is published, its parent never is: that
+            # may be the mount point of a disk that is not mounted.
+            disk.require_same_filesystem(work, root if root.exists() else root.parent)
 
     @property
     def engine(self) -> Engine:
@@ -77,6 +84,11 @@ class Staging:
 
     def files(self) -> Iterator[File]:
         return self._list()
+
+    def begin(self) -> None:
+        self._on_begin()
+        with explained(self._root, "created"):
+            self._root.mkdir(mode=0o755, exist_ok=True)
 
     def recover(self, *, progress: Progress = ignore) -> None:
         """Verify, by reading, what a run that was interrupted left, and delete the rest."""

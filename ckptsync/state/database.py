@@ -23,7 +23,7 @@ _VERSION: Final = 1
 _BUSY_SECONDS: Final = 10.0
 
 _MOVE_ASIDE: Final = (
-    "move the file aside; this node then counts as new, and must be activated before it pushes"
+    "put it back from a backup; without it this node can pull, but only push to another prefix"
 )
 
 

@@ -27,15 +27,13 @@ CREATE TABLE IF NOT EXISTS intended_write (
 """
 POINT_SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS point (
-    kind TEXT PRIMARY KEY CHECK (kind IN ('restored', 'pushing', 'pushed')),
+    kind TEXT PRIMARY KEY CHECK (kind IN ('publishing', 'restored', 'pushing', 'pushed')),
     checkpoint_id TEXT NOT NULL,
     engine_id TEXT NOT NULL, step TEXT NOT NULL, lineage TEXT
 ) STRICT
 """
 
-_WRITES_KEPT: Final = 1_000
-
-P = TypeVar("P", "Restored", "Pushing", "Pushed")
+P = TypeVar("P", "Publishing", "Restored", "Pushing", "Pushed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +42,12 @@ class _Point:
     engine_id: str
     step: int
     lineage: str | None
+
+
+class Publishing(_Point):
+    """The checkpoint that our own pull began to put in place; whether it ended is not known."""
+
+    __slots__ = ()
 
 
 class Restored(_Point):
@@ -72,13 +76,15 @@ class Remembered:
     """None before the first contact that was remembered."""
     instances: frozenset[str]
     write_ids: frozenset[str]
-    """The newest 1,000, made or intended."""
+    """The newest that head was seen to carry, and all that were intended since."""
     revision: int
     """The highest seen; 0 before the first."""
     epoch: int
     """The highest seen; 0 before the first."""
     held_epoch: int
     """The newest at which this node was the writer; 0 if it never was."""
+    publishing: Publishing | None
+    """None once it is in place."""
     restored: Restored | None
     """None once something was pushed since."""
     pushing: Pushing | None
@@ -111,6 +117,7 @@ class Identity:
                 revision=int(revision),
                 epoch=int(epoch),
                 held_epoch=int(held_epoch),
+                publishing=_point(transaction, "publishing", Publishing),
                 restored=_point(transaction, "restored", Restored),
                 pushing=_point(transaction, "pushing", Pushing),
                 pushed=_point(transaction, "pushed", Pushed),
@@ -138,11 +145,19 @@ class Identity:
         """Call before the swap that carries this id."""
         with self._database.transaction() as transaction:
             transaction.execute("INSERT OR IGNORE INTO intended_write (id) VALUES (?)", (write_id,))
+
+    def wrote(self, write_id: str, *, epoch: int) -> None:
+        """Note that head carries, as its writer's, a write of this node.
+
+        Intents before it are forgotten: they can never be stored any more.
+        """
+        with self._database.transaction() as transaction:
             transaction.execute(
-                "DELETE FROM intended_write WHERE number <="
-                " (SELECT max(number) FROM intended_write) - ?",
-                (_WRITES_KEPT,),
+                "DELETE FROM intended_write WHERE number <"
+                " (SELECT number FROM intended_write WHERE id = ?)",
+                (write_id,),
             )
+            transaction.execute("UPDATE identity SET held_epoch = ?", (str(epoch),))
 
     def saw(self, *, revision: int, epoch: int) -> None:
         """Note what a head said. What is remembered only goes up."""
@@ -153,18 +168,27 @@ class Identity:
                 (str(max(revision, int(row[0]))), str(max(epoch, int(row[1])))),
             )
 
-    def holds(self, epoch: int) -> None:
-        """Note that this node is the writer at this epoch."""
-        with self._database.transaction() as transaction:
-            transaction.execute("UPDATE identity SET held_epoch = ?", (str(epoch),))
-
-    def restored_from(
+    def publishing(
         self, checkpoint_id: str, engine_id: str, step: int, lineage: str | None
     ) -> None:
-        """Call before what a pull fetched is put in place."""
+        """Call before the storage is changed to hold what a pull fetched."""
         with self._database.transaction() as transaction:
-            _set_point(transaction, "restored", checkpoint_id, engine_id, step, lineage)
-            transaction.execute("DELETE FROM point WHERE kind = 'pushing'")
+            _set_point(transaction, "publishing", checkpoint_id, engine_id, step, lineage)
+
+    def published(self, *, from_bucket: bool) -> None:
+        """Note that what was `publishing` is in place.
+
+        The storage goes on from there, unless it came from elsewhere than the bucket: then what
+        follows is judged against the bucket's latest.
+        """
+        with self._database.transaction() as transaction:
+            transaction.execute("DELETE FROM point WHERE kind IN ('restored', 'pushing')")
+            if from_bucket:
+                transaction.execute(
+                    "UPDATE point SET kind = 'restored' WHERE kind = 'publishing'"
+                )
+            else:
+                transaction.execute("DELETE FROM point WHERE kind = 'publishing'")
 
     def pushing(self, checkpoint_id: str, engine_id: str, step: int, lineage: str | None) -> None:
         """Call before the swap that commits a checkpoint; only the first since a restore counts."""

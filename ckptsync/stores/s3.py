@@ -3,12 +3,13 @@
 import base64
 import io
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from itertools import islice
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _DELETE_BATCH: Final = 1000  # DeleteObjects takes no more
 _PIECE: Final = 1 << 20
+_DATE_LASTS: Final = 60.0  # seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,8 @@ class S3Store:
         self._secrets = [text for text in (options.secret_key, options.session_token) if text]
         self._stored_as = _stored_as(options)
         self._client = _connect(options)
+        self._dated: tuple[datetime, float] | None = None
+        self._client.meta.events.register("after-call.s3", self._note_date)
 
     def stat(self, key: str) -> ObjectInfo:
         at = self._at("stat", key)
@@ -166,6 +170,12 @@ class S3Store:
             self._delete(batch)
 
     def now(self) -> datetime:
+        """From the Date of the last reply, if that is less than a minute old; else of a new one."""
+        if self._dated is not None:
+            date, received = self._dated
+            since = monotonic() - received
+            if since < _DATE_LASTS:
+                return date + timedelta(seconds=since)
         at = self._at("ask the time by reading", "now")
         with self._translating("ask the time by reading", "now"):
             try:
@@ -178,6 +188,11 @@ class S3Store:
 
     def close(self) -> None:
         self._client.close()
+
+    def _note_date(self, *, http_response: Any, **_: Any) -> None:
+        with suppress(KeyError, TypeError, ValueError):  # a reply without one tells no time
+            date = parsedate_to_datetime(http_response.headers["date"]).astimezone(UTC)
+            self._dated = date, monotonic()
 
     def _put(self, action: str, key: str, body: Body, **how: Any) -> Version:
         request = {

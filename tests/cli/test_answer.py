@@ -3,13 +3,11 @@
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from ckptsync.cli.answer import Answer, Failure, plain, show, show_failure
-from ckptsync.errors import CkptsyncError, IntegrityError, NothingToDo
+from ckptsync.cli.answer import Answer, Failure, show, show_failure
+from ckptsync.errors import CkptsyncError, ConfigError, IntegrityError, NothingToDo
 
-_ANSWER = Answer(document={"a": 1}, text=lambda: "one\ntwo", asides=["by the way"])
+_ANSWER = Answer(document={"a": 1}, lines=lambda: ["one", "two"], asides=["by the way"])
 
 
 def test_text_goes_to_stdout_and_what_is_said_aside_to_stderr(
@@ -29,7 +27,9 @@ def test_a_verdict_is_the_exit_code_and_the_error_of_the_document(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     damaged = Answer(
-        document={"a": 1}, text=lambda: "report", verdict=IntegrityError("rotten", hint="mend it")
+        document={"a": 1},
+        lines=lambda: ["report"],
+        verdict=Failure.of(IntegrityError("rotten", hint="mend it")),
     )
 
     assert show(damaged, as_json=False) == 12
@@ -56,17 +56,36 @@ def test_a_failure_is_told_to_people_and_to_programs(capsys: pytest.CaptureFixtu
 
 
 def test_text_is_not_made_where_json_is_wanted() -> None:
-    def never() -> str:
+    def never() -> list[str]:
         raise CkptsyncError("made anyway")
 
-    assert show(Answer(document={}, text=never), as_json=True) == 0
+    assert show(Answer(document={}, lines=never), as_json=True) == 0
 
 
-@given(st.text())
-def test_plain_text_can_be_printed_and_keeps_what_could(text: str) -> None:
-    shown = plain(text)
+def test_what_is_quoted_cannot_begin_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    forged = "a\n\rerror: \x1b[2Kforged"
+    failure = Failure.of(IntegrityError(f"'{forged}'", hint=f"'{forged}'"))
+    answer = Answer(
+        document={}, lines=lambda: [f"'{forged}'"], asides=[f"note: '{forged}'"], verdict=failure
+    )
+    quoted = r"'a\x0a\x0derror: \x1b[2Kforged'"
 
-    assert all(character.isprintable() or character == "\n" for character in shown)
-    assert plain(shown) == shown
-    if all(character.isprintable() for character in text):
-        assert shown == text
+    show(answer, as_json=False)
+
+    out, err = capsys.readouterr()
+    assert out == f"{quoted}\n"
+    assert err.splitlines() == [f"note: {quoted}", f"error: {quoted}", f"try: {quoted}"]
+
+
+def test_the_problems_of_a_configuration_have_a_line_each(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show_failure(Failure.of(ConfigError("2 problems:\n  a\x1b\n  b")), as_json=False)
+
+    assert capsys.readouterr().err == "error: 2 problems:\n  a\\x1b\n  b\n"
+
+
+def test_a_document_says_what_was_said_unescaped(capsys: pytest.CaptureFixture[str]) -> None:
+    show_failure(Failure.of(IntegrityError("a\nb")), as_json=True)
+
+    assert json.loads(capsys.readouterr().out)["error"]["message"] == "a\nb"

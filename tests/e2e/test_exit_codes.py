@@ -134,6 +134,7 @@ def test_5_for_a_push_to_a_store_that_is_away_and_16_for_its_status(site: Site) 
     pushed, status = away.run("push"), away.run("status", "--json")
 
     assert pushed.code == 5
+    assert away.run("doctor").code == 5
     assert pushed.err.splitlines()[-1].startswith("error: s3://bucket/orders: cannot read")
     assert status.code == 16
     (pipeline,) = status.document["pipelines"]
@@ -207,7 +208,7 @@ def test_11_for_a_bucket_that_went_back_in_time(site: Site) -> None:
 
     push, status = site.run("push"), site.run("status")
 
-    assert push.code == status.code == 11
+    assert push.code == status.code == site.run("doctor").code == 11
     assert "went back in time" in push.err
     assert "not to be trusted" in status.out
 
@@ -256,6 +257,19 @@ def test_12_for_a_head_that_is_lost_and_never_a_fresh_start(site: Site) -> None:
     for command in ("pull", "list", "status", "verify"):
         done = site.run(command, "--json")
         assert (done.code, done.document["error"]["kind"]) == (12, "HeadLost"), command
+
+
+def test_12_for_a_bucket_that_was_emptied(site: Site) -> None:
+    _push_one(site)
+    _checkpoint(site)
+    shutil.rmtree(site.home / "bucket")
+    (site.home / "bucket").mkdir()
+
+    for command in ("push", "list", "status"):
+        done = site.run(command, "--json")
+        assert (done.code, done.document["error"]["kind"]) == (12, "HeadLost"), command
+    assert site.run("doctor", "--json").document["error"]["kind"] == "HeadLost"
+    assert "holds no checkpoint" not in site.run("status").out
 
 
 def test_13_for_a_checkpoint_that_no_bucket_has(site: Site) -> None:
@@ -316,6 +330,7 @@ def test_14_for_a_key_that_the_store_does_not_know(tmp_path: Path, seaweedfs: S3
     for command in ("push", "list", "status"):
         done = site.run(command, "--json")
         assert (done.code, done.document["error"]["kind"]) == (14, "AccessDenied")
+    assert site.run("doctor").code == 14
 
 
 def test_70_for_a_bug_with_its_origin(tmp_path: Path) -> None:

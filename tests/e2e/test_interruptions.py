@@ -110,7 +110,7 @@ def test_a_person_is_told_that_it_is_stopping(site: Site, seaweedfs: S3Server) -
         held.opened.set()
         assert run.done().code == 130
 
-    assert "stopping; once more ends it at once" in screen.text
+    assert "once more ends it at once" in screen.text
     assert "error: stopped on request" in screen.text
 
 

@@ -194,7 +194,7 @@ def test_a_pull_takes_what_the_configuration_says(site: Site) -> None:
     named = site.run("pull", "--checkpoint", "latest", "--to", str(site.home / "b"), "--json")
 
     assert (configured["outcome"], configured["checkpoint"]["engine_id"]) == ("kept", "step-1")
-    assert (asked["outcome"], asked["checkpoint"]["engine_id"]) == ("restored", "step-1")
+    assert (asked["outcome"], asked["checkpoint"]["engine_id"]) == ("pulled", "step-1")
     assert named.document["checkpoint"]["engine_id"] == "step-2"
 
 
@@ -272,10 +272,10 @@ def test_doctor_finds_a_healthy_pipeline_healthy_and_an_ill_one_ill(
 
     assert healthy.code == 0
     assert {finding["verdict"] for finding in healthy.document["findings"]} <= {"ok", "warning"}
-    assert told.code == 1
+    assert told.code == 10
     assert "failed" in told.out
-    assert told.err.startswith("error: ")
-    assert as_json["error"]["exit_code"] == 1
+    assert told.err == "error: 1 check failed: bucket\n"
+    assert (as_json["error"]["kind"], as_json["error"]["exit_code"]) == ("BucketNotFound", 10)
 
 
 def _push_one(site: Site) -> str:

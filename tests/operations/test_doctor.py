@@ -9,7 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from ckptsync.errors import AccessDenied, Cancelled, CkptsyncError, StoreError, Unavailable
+from ckptsync.errors import (
+    AccessDenied,
+    BucketNotFound,
+    Cancelled,
+    CkptsyncError,
+    Fenced,
+    HeadLost,
+    IntegrityError,
+    PermissionRefused,
+    RollbackDetected,
+    SourceError,
+    StoreError,
+    Unavailable,
+    UnfitStore,
+    WrongRepository,
+)
 from ckptsync.operations.doctor import Diagnosis, Finding, Verdict, doctor
 from ckptsync.operations.doctor_host import held_open
 from ckptsync.repository import head, keys
@@ -50,7 +65,7 @@ def examine(host: Host, store: ObjectStore, **changes: object) -> Mapping[str, F
 def by_name(diagnosis: Diagnosis) -> Mapping[str, Finding]:
     found = {each.what: each for each in diagnosis.findings}
     assert len(found) == len(diagnosis.findings), "two findings have one name"
-    assert diagnosis.sound == (not of(found, Verdict.FAILED))
+    assert set(diagnosis.failures) == of(found, Verdict.FAILED)
     return found
 
 
@@ -174,17 +189,28 @@ def test_a_store_that_ignores_conditions_is_unfit(bucket: MemoryStore, host: Hos
     assert of(found, Verdict.FAILED) == set()
 
 
-def test_what_the_probe_saw_is_remembered_in_place_of_what_is_outdated(
+def test_that_a_store_was_found_unfit_is_not_believed_once_it_is_mended(
     bucket: MemoryStore, host: Host
 ) -> None:
     host.push_new("ckpt-1", bucket)
     examine(host, LyingStore(bucket))
-    with pytest.raises(CkptsyncError, match="ignores conditions"):
-        host.push_new("ckpt-2", bucket)
 
+    host.push_new("ckpt-2", bucket)
+
+    assert not of(examine(host, bucket), Verdict.FAILED)
+
+
+def test_what_the_probe_saw_is_remembered_for_the_next_push(
+    bucket: MemoryStore, host: Host
+) -> None:
+    host.push_new("ckpt-1", bucket)
     examine(host, bucket)
+    host.checkpoint("ckpt-2", {"a": b"2"})
+    counting = FaultyStore(bucket)
 
-    assert not host.push(bucket).already_synced
+    host.push(counting)
+
+    assert not [call for call in counting.calls if call.key.startswith("probe/")]
 
 
 @pytest.mark.parametrize("rejects", [True, False])

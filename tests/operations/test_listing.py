@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from ckptsync.errors import CheckpointNotFound
+from ckptsync.errors import CheckpointNotFound, HeadLost
 from ckptsync.model import CheckpointId, Engine, LocalCheckpoint
 from ckptsync.operations.listing import (
     Row,
@@ -126,6 +126,16 @@ def test_details_are_found_by_each_name_of_a_checkpoint(tmp_path: Path, wanted: 
 
     assert found.entry == entry
     assert found.manifest.engine.id == "step-2"
+
+
+def test_a_bucket_that_was_emptied_is_not_listed_as_empty(tmp_path: Path) -> None:
+    seed, host = MemoryStore("seed"), Host(home=tmp_path)
+    host.push_new("step-1", MemoryStore("bucket"))
+
+    with host.running(MemoryStore("bucket"), seed) as pipeline:
+        for look_at in (stored, lambda each: details(each, "latest")):
+            with pytest.raises(HeadLost, match="lost, not empty"):
+                look_at(pipeline)
 
 
 def test_details_of_what_is_not_there_are_refused(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from ckptsync.sources.base import PinnedFile
 from ckptsync.stores.base import ObjectStore
 from ckptsync.stores.local import LocalStore
 from ckptsync.stores.memory import MemoryStore
-from tests.fakes.stores import FaultyStore
+from tests.fakes.stores import Call, FaultyStore
 from tests.operations.actors import Odd
 from tests.operations.invariants import require_sound
 from tests.operations.looks import manifest_of, require_restores
@@ -172,7 +172,7 @@ def test_ten_thousand_unchanged_files_cost_five_requests_and_no_reading(
     unchanged = FaultyStore(bucket)
     entry = host.push(unchanged).entry
     assert entry.new_bytes == 0
-    assert len(unchanged.calls) <= 5, unchanged.calls
+    assert len(_requests(unchanged)) <= 5, unchanged.calls
     assert sum(reads.values()) < 200, "beyond the one in 256 that is always read"
 
     _next_checkpoint(host, 3)
@@ -183,8 +183,13 @@ def test_ten_thousand_unchanged_files_cost_five_requests_and_no_reading(
     changed = FaultyStore(bucket)
     entry = host.push(changed).entry
     assert 10_000 < entry.new_bytes < 200_000
-    assert len(changed.calls) <= 5 + 6, changed.calls
+    assert len(_requests(changed)) <= 5 + 6, changed.calls
     assert sum(reads.values()) < 200 + 2 * 100
+
+
+def _requests(store: FaultyStore) -> list[Call]:
+    """Without asking the time: that is in every reply of a service."""
+    return [call for call in store.calls if call.method != "now"]
 
 
 def _next_checkpoint(host: Host, number: int) -> None:

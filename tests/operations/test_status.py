@@ -9,6 +9,7 @@ from ckptsync.stores.base import ObjectStore
 from ckptsync.stores.local import LocalStore
 from ckptsync.stores.memory import MemoryStore
 from ckptsync.stores.s3 import S3Options, S3Store
+from tests.operations.actors import Odd, before
 from tests.pipelines import Host
 from tests.servers import free_ports
 
@@ -65,6 +66,40 @@ def test_a_bucket_that_went_back_in_time_is_shown_and_not_trusted(tmp_path: Path
     latest = _bucket(found).latest
     assert latest is not None
     assert latest.id != newer.id
+
+
+def test_a_push_meanwhile_is_no_journey_back_in_time(tmp_path: Path) -> None:
+    host, store = Host(home=tmp_path), MemoryStore()
+    host.push_new("step-1", store)
+    pushed_meanwhile = Odd(store, before(1, lambda: host.push_new("step-2", store)))
+
+    found = _status(host, pushed_meanwhile)
+
+    assert [call.key for call in pushed_meanwhile.calls[:2]] == [keys.HEAD, keys.DESCRIPTOR]
+    assert found.problem is None
+    assert _bucket(found).is_writer
+
+
+def test_a_bucket_that_was_emptied_lost_its_list(tmp_path: Path) -> None:
+    host = Host(home=tmp_path)
+    host.push_new("step-1", MemoryStore())
+
+    found = _status(host, MemoryStore())
+
+    assert isinstance(found.problem, HeadLost)
+    assert "lost, not empty" in str(found.problem)
+    assert found.unpushed is None
+
+
+def test_a_repository_without_a_checkpoint_can_be_another_pipelines(tmp_path: Path) -> None:
+    store = MemoryStore()
+    Host(home=tmp_path / "a").push_new("step-1", store)
+    store.delete([info.key for info in store.walk("") if info.key != keys.DESCRIPTOR])
+
+    found = _status(Host(home=tmp_path / "b", pipeline="payments"), store)
+
+    assert isinstance(found.problem, WrongRepository)
+    assert _bucket(found).head is None
 
 
 def test_another_pipelines_bucket_is_not_trusted(tmp_path: Path) -> None:

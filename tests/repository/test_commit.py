@@ -190,8 +190,9 @@ def an_engine(step: int, lineage: str | None = None) -> Engine:
         (an_engine(8, "life-1"), (7, "life-1"), True),
         (an_engine(6, "life-1"), (7, "life-1"), False),
         (an_engine(8, "life-2"), (7, "life-1"), False),
-        (an_engine(8, None), (7, "life-1"), False),
-        (an_engine(8, "life-2"), (7, None), False),
+        (an_engine(8, None), (7, "life-1"), True),  # cannot tell, so the step decides
+        (an_engine(8, "life-2"), (7, None), True),
+        (an_engine(6, "life-2"), (7, None), False),
     ],
 )
 def test_a_checkpoint_follows_another_of_its_life_whose_step_is_not_greater(

@@ -21,6 +21,7 @@ ME = Remembered(
     revision=3,
     epoch=1,
     held_epoch=1,
+    publishing=None,
     restored=None,
     pushing=None,
     pushed=None,

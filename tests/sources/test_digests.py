@@ -1,5 +1,6 @@
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -119,13 +120,42 @@ def test_a_failed_recheck_drops_the_whole_cache_and_says_so(root: Path, tmp_path
     with pin(root, immutable=True) as pinned, capture_logs() as logs:
         assert doubting.known(pinned, pinned.files[0]) is None
         assert doubting.known(pinned, pinned.files[1]) == DIGEST
-        doubting.remember(pinned, pinned.files[0], digest_of(b"rotten!"))
-        doubting.flush()
+        with pytest.raises(Vanished, match="c1/file changed without a trace"):
+            doubting.remember(pinned, pinned.files[0], digest_of(b"rotten!"))
         assert doubting.known(pinned, pinned.files[1]) is None
 
     assert [(log["event"], log["log_level"], log["path"]) for log in logs] == [
         ("statcache.mismatch", "critical", "c1/file")
     ]
+
+
+def test_what_was_believed_before_the_cache_was_disproved_never_gets_back_into_it(
+    root: Path, tmp_path: Path
+) -> None:
+    for name in ("other", "third"):
+        (root / "c1" / name).write_bytes(b"content")
+    digests = make_digests(tmp_path)
+    with pin(root, immutable=True) as pinned:
+        for file in pinned.files:
+            digests.remember(pinned, file, DIGEST)
+    digests.flush()
+    doubting = make_digests(tmp_path, recheck=lambda file: file.path == "c1/file")
+
+    with pin(root, immutable=True) as pinned, capture_logs() as logs:
+        file, other, third = pinned.files
+        stale = doubting.known(pinned, other)
+        assert stale == DIGEST
+        assert doubting.known(pinned, file) is None
+        doubting.remember(pinned, third, DIGEST)
+        with ThreadPoolExecutor(1) as another_thread, pytest.raises(Vanished):
+            another_thread.submit(doubting.remember, pinned, file, digest_of(b"rotten!")).result()
+        with pytest.raises(Vanished):
+            doubting.remember(pinned, other, stale)
+        with pytest.raises(Vanished):
+            doubting.flush()
+
+    assert opened[0].query("SELECT count(*) FROM stat_cache") == [(0,)]
+    assert len(logs) == 1, "said once"
 
 
 def test_about_one_file_in_256_is_rechecked() -> None:

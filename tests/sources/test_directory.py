@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckptsync.errors import EngineRunning, SourceError, Vanished
-from ckptsync.sources.candidates import Candidate, complete
+from ckptsync.sources.candidates import Candidate, complete, rivals
 from ckptsync.sources.digests import Digests
 from ckptsync.sources.directory import Directory
 from tests.sources.crashing import killed_at
@@ -283,6 +283,46 @@ def test_what_is_newer_goes_to_quarantine_or_the_engine_would_resume_from_it(
     assert tree(kept / "checkpoint-6") == newer
 
 
+def test_newer_ones_that_have_a_marker_make_way_for_one_without(
+    root: Path, tmp_path: Path, digests: Digests
+) -> None:
+    sample = a_sample(tmp_path, FILES)
+    write(root, "checkpoint-4")
+    write(root, "checkpoint-6", files={"a": b"6", "_SUCCESS": b""})
+    write(root, "checkpoint-7", files={"a": b"7", "_SUCCESS": b""})
+
+    publish(sample, tmp_path / "work", root, digests)
+
+    assert ids(root) == ["checkpoint-4", "checkpoint-5"]
+    (kept,) = (tmp_path / "work" / "quarantine").iterdir()
+    assert ids(kept) == ["checkpoint-6", "checkpoint-7"]
+
+
+def test_what_no_marker_hides_any_more_makes_way_too(
+    root: Path, tmp_path: Path, digests: Digests
+) -> None:
+    sample = a_sample(tmp_path, FILES)
+    write(root, "checkpoint-6", files={"a": b"6", "_SUCCESS": b""})
+    write(root, "checkpoint-7", files={"a": b"half written"})
+
+    publish(sample, tmp_path / "work", root, digests)
+
+    assert ids(root) == ["checkpoint-5"]
+
+
+def test_what_has_no_marker_stays_where_one_with_a_marker_is_published(
+    root: Path, tmp_path: Path, digests: Digests
+) -> None:
+    sample = a_sample(tmp_path, {**FILES, "_SUCCESS": b""})
+    write(root, "tensorboard")
+    write(root, "checkpoint-6", files={"a": b"6", "_SUCCESS": b""})
+
+    publish(sample, tmp_path / "work", root, digests)
+
+    assert ids(root) == ["checkpoint-5"]
+    assert (root / "tensorboard").exists()
+
+
 def test_a_checkpoint_written_again_under_its_name_has_another_fingerprint(root: Path) -> None:
     layout = Directory(root, quiet=timedelta(0))
     write(root, "checkpoint-5")
@@ -412,6 +452,34 @@ def test_a_crash_at_any_step_leaves_the_old_directory_or_the_new_one(
     assert seen == {False, True}
 
 
+@pytest.mark.parametrize(
+    "directory", ["other/void", "checkpoint-50", "checkpoint-5/../other", "..", "/", "/etc", ""]
+)
+def test_a_manifest_cannot_make_a_directory_outside_the_checkpoint(
+    root: Path, tmp_path: Path, digests: Digests, directory: str
+) -> None:
+    sample = a_sample(tmp_path, FILES)
+    sample.directories = (*sample.directories, directory)
+    staging = sample.pull(tmp_path / "work", root, digests)
+    root.rmdir()
+
+    with pytest.raises(SourceError, match="manifest"):
+        Directory(root).publish(staging, root)
+
+    assert not root.exists()
+
+
+@pytest.mark.parametrize("name", [b"ckpt\\1", b"ckpt-\xff1"])
+def test_an_empty_checkpoint_whose_name_no_manifest_can_hold_is_an_error(
+    root: Path, name: bytes
+) -> None:
+    (root / os.fsdecode(name)).mkdir()
+    layout = Directory(root, quiet=timedelta(0))
+
+    with pytest.raises(SourceError, match="no manifest can hold it"):
+        layout.pin(newest(layout))
+
+
 def candidate(name: str, *, age: float = 3600, marked: float | None = None) -> Candidate:
     return Candidate(
         name=name,
@@ -471,3 +539,36 @@ def test_nothing_that_may_still_change_is_complete(
             assert not marker_required
         else:
             assert NOW - one.at >= QUIET or one.changed_ns <= one.marked_ns + 2 * SECOND
+
+
+@settings(deadline=None)
+@given(
+    found=st.lists(
+        st.builds(
+            candidate,
+            st.sampled_from(["a-1", "a-2", "a-3", "b.tmp", "c", "d"]),
+            age=st.floats(-100, 100),
+            marked=st.none() | st.floats(-100, 100),
+        ),
+        min_size=1,
+        unique_by=lambda one: one.name,
+    ),
+    marker_required=st.booleans(),
+)
+def test_without_those_in_its_place_it_is_the_newest_or_lacks_a_marker(
+    found: list[Candidate], marker_required: bool
+) -> None:
+    wanted = found[0]
+
+    others = rivals(wanted, found[1:], marker_required=marker_required)
+
+    assert wanted not in others
+    assert len(set(others)) == len(others)
+    assert all(one.rank >= wanted.rank and not one.name.endswith(".tmp") for one in others)
+    rest = [one for one in found if one not in others]
+    later = NOW + timedelta(days=1)
+    left = complete(rest, marker_required=marker_required, quiet=timedelta(0), now=later)
+    if wanted in left:
+        assert left[-1] == wanted
+    else:
+        assert all(one.rank < wanted.rank for one in left)

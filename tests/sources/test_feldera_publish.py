@@ -1,15 +1,20 @@
+import errno
+import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ckptsync.errors import EngineRunning, SourceError
+from ckptsync.errors import EngineRunning, LocalDiskFull, SourceError
 from ckptsync.sources import disk
 from ckptsync.sources.digests import Digests
 from ckptsync.sources.feldera import Feldera
@@ -234,16 +239,16 @@ def test_no_engine_can_start_while_it_publishes(
 ) -> None:
     command = [*ENGINE, str(root), "--count", "0"]
     errors: list[str] = []
-    real = disk.replace_file
+    real = disk.rename_over
 
-    def while_publishing(target: Path, data: bytes, *, aside: Path, mode: int) -> None:
+    def while_publishing(aside: Path, target: Path) -> None:
         layout = Feldera(root)
         assert layout.engine_running() is True, "asking does not drop the lock either"
         started = subprocess.run(command, capture_output=True, text=True, check=False, cwd=PROJECT)
         errors.append(started.stderr)
-        real(target, data, aside=aside, mode=mode)
+        real(aside, target)
 
-    monkeypatch.setattr(disk, "replace_file", while_publishing)
+    monkeypatch.setattr(disk, "rename_over", while_publishing)
     publish(sample, work, root, digests)
 
     assert len(errors) == 3
@@ -270,6 +275,20 @@ def test_a_manifest_cannot_put_a_file_where_none_belongs(
     staging = sample.pull(work, root, digests)
     before = state_of(root)
     sample.files.append(replace(sample.files[0], path=path))
+
+    with pytest.raises(SourceError, match="manifest"):
+        Feldera(root).publish(staging, root)
+
+    assert state_of(root) == before
+
+
+@pytest.mark.parametrize("directory", ["void", "other/void", "..", "/etc"])
+def test_a_manifest_cannot_make_a_directory_outside_the_checkpoint(
+    sample: Sample, work: Path, root: Path, digests: Digests, directory: str
+) -> None:
+    sample.directories = (directory,)
+    staging = sample.pull(work, root, digests)
+    before = state_of(root)
 
     with pytest.raises(SourceError, match="manifest"):
         Feldera(root).publish(staging, root)
@@ -388,6 +407,52 @@ def require_nothing_lost(template: Path, root: Path, work: Path) -> None:
 
 def is_file(path: Path) -> bool:
     return path.is_file() and not path.is_symlink()
+
+
+def test_a_disk_that_fills_up_at_any_write_leaves_the_old_checkpoint_with_its_journal(
+    primary: Engine, sample: Sample, root: Path, tmp_path: Path, digests: Digests
+) -> None:
+    old = resume(root)
+    assert old is not None
+    assert old.journal != ()
+    failures = 0
+    for number in itertools.count():
+        here, work = tmp_path / f"root-{number}", tmp_path / f"work-{number}"
+        shutil.copytree(root, here)
+        staging = sample.pull(work, here, digests)
+        with disk_full_after(number), suppress(LocalDiskFull):
+            Feldera(here).publish(staging, here)
+            break
+        failures += 1
+        found = resume(here)
+        assert found is not None
+        if found.uuid == sample.engine.id:
+            assert found.journal == ()
+        else:
+            assert found == old
+    require_published(sample, primary.written[sample.engine.id], here)
+    assert failures > 5
+
+
+@contextmanager
+def disk_full_after(writes: int) -> Iterator[None]:
+    """Whatever takes space fails from this write on."""
+    left = writes
+
+    def limited(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal left
+            if left == 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            left -= 1
+            return real(*args, **kwargs)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("pwrite", "copy_file_range", "mkdir"):
+            patch.setattr(os, name, limited(getattr(os, name)))
+        yield
 
 
 def test_the_catalog_is_json_that_the_engine_reads(

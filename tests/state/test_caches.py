@@ -44,16 +44,23 @@ def test_a_manifest_that_is_put_again_counts_as_new(database: Database) -> None:
 def test_a_probe_is_trusted_for_as_long_as_asked(
     database: Database, age: timedelta, known: bool
 ) -> None:
-    Capabilities(database).remember('{"conditional_create": true}', now=NOON)
+    Capabilities(database).remember('{"conditional_create": true}', place="a", now=NOON)
 
-    recalled = Capabilities(database).recall(max_age=DAY, now=NOON + age)
+    recalled = Capabilities(database).recall(place="a", max_age=DAY, now=NOON + age)
 
     assert recalled == ('{"conditional_create": true}' if known else None)
 
 
 def test_a_later_probe_replaces_the_first(database: Database) -> None:
     capabilities = Capabilities(database)
-    assert capabilities.recall(max_age=DAY, now=NOON) is None
-    capabilities.remember("1", now=NOON)
-    capabilities.remember("2", now=NOON)
-    assert capabilities.recall(max_age=DAY, now=NOON) == "2"
+    assert capabilities.recall(place="a", max_age=DAY, now=NOON) is None
+    capabilities.remember("1", place="a", now=NOON)
+    capabilities.remember("2", place="a", now=NOON)
+    assert capabilities.recall(place="a", max_age=DAY, now=NOON) == "2"
+
+
+def test_what_was_seen_of_one_server_says_nothing_of_another(database: Database) -> None:
+    capabilities = Capabilities(database)
+    capabilities.remember("1", place="s3://bucket at one server", now=NOON)
+
+    assert capabilities.recall(place="s3://bucket at another", max_age=DAY, now=NOON) is None

@@ -157,7 +157,7 @@ def test_a_damaged_database_is_said_to_be_and_what_to_do(path: Path, content: by
 
     with pytest.raises(IntegrityError, match="is damaged or not a database") as raised:
         Database(path)
-    assert "move the file aside" in (raised.value.hint or "")
+    assert "put it back from a backup" in (raised.value.hint or "")
     assert path.read_bytes() == content
 
 

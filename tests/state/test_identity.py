@@ -53,14 +53,19 @@ def test_what_was_intended_survives_a_kill_before_it_was_done(path: Path) -> Non
     database.close()
 
 
-def test_the_newest_thousand_write_ids_are_kept(database: Database) -> None:
+def test_intents_are_kept_until_a_later_one_is_known_to_be_stored(database: Database) -> None:
     identity = Identity(database)
     with database.transaction():  # one commit for all, or the test takes a thousand syncs
         for number in range(1_100):
             identity.intend(f"write-{number}")
-        identity.intend("write-1099")
 
-    assert identity.remembered().write_ids == {f"write-{number}" for number in range(100, 1_100)}
+    failing = identity.remembered().write_ids
+    identity.wrote("write-1097", epoch=3)
+    stored = identity.remembered()
+
+    assert len(failing) == 1_100
+    assert stored.write_ids == {"write-1097", "write-1098", "write-1099"}
+    assert stored.held_epoch == 3
 
 
 def test_what_was_seen_only_goes_up(database: Database) -> None:
@@ -80,10 +85,15 @@ def test_numbers_of_any_length_are_compared_as_numbers(database: Database) -> No
     assert identity.remembered().revision == 2**80
 
 
+def pulled(identity: Identity, *, from_bucket: bool = True) -> None:
+    identity.publishing("0001-a", "engine-a", 2**64 - 1, "life-1")
+    identity.published(from_bucket=from_bucket)
+
+
 def test_a_push_supersedes_what_was_restored(database: Database) -> None:
     identity = Identity(database)
 
-    identity.restored_from("0001-a", "engine-a", 2**64 - 1, "life-1")
+    pulled(identity)
     restored = identity.remembered()
     identity.pushed("0001-b", "engine-b", 7, None)
     pushed = identity.remembered()
@@ -98,10 +108,31 @@ def test_a_push_supersedes_what_was_restored(database: Database) -> None:
     )
 
 
+def test_what_is_being_put_in_place_is_not_restored_yet(database: Database) -> None:
+    identity = Identity(database)
+
+    identity.publishing("0001-a", "engine-a", 5, None)
+
+    me = identity.remembered()
+    assert me.restored is None
+    assert me.publishing is not None
+    assert me.publishing.checkpoint_id == "0001-a"
+
+
+def test_a_pull_from_elsewhere_leaves_no_point_to_go_on_from(database: Database) -> None:
+    identity = Identity(database)
+    pulled(identity)
+
+    pulled(identity, from_bucket=False)
+
+    me = identity.remembered()
+    assert (me.publishing, me.restored) == (None, None)
+
+
 def test_a_later_pull_is_remembered_beside_the_last_push(database: Database) -> None:
     identity = Identity(database)
     identity.pushed("0001-b", "engine-b", 7, None)
-    identity.restored_from("0001-a", "engine-a", 5, None)
+    pulled(identity)
 
     me = identity.remembered()
 
@@ -112,11 +143,12 @@ def test_a_later_pull_is_remembered_beside_the_last_push(database: Database) -> 
 
 def test_a_pull_before_the_first_push_is_not_forgotten_by_beginning(database: Database) -> None:
     identity = Identity(database)
-    identity.restored_from("0001-a", "engine-a", 5, None)
+    pulled(identity)
 
     identity.begin("repository", "instance-1")
     identity.begin("repository", "instance-2")
-    identity.holds(3)
+    identity.intend("write")
+    identity.wrote("write", epoch=3)
 
     me = identity.remembered()
     assert me.restored is not None
@@ -128,7 +160,8 @@ def test_another_repository_starts_from_nothing_seen(database: Database) -> None
     identity = Identity(database)
     identity.begin("first", "instance-1")
     identity.saw(revision=500, epoch=9)
-    identity.holds(9)
+    identity.intend("write")
+    identity.wrote("write", epoch=9)
     identity.pushed("0001-b", "engine-b", 7, None)
 
     identity.begin("second", "instance-2")

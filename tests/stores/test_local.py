@@ -1,9 +1,11 @@
 """What is particular to a directory: what a crash leaves, where keys may lead, full disks."""
 
+import errno
 import fcntl
 import os
 import resource
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -20,6 +22,7 @@ from ckptsync.errors import (
     Contention,
     StoreError,
     Unavailable,
+    Undurable,
 )
 from ckptsync.stores.base import Expect, ObjectStore
 from ckptsync.stores.local import LocalStore
@@ -201,6 +204,39 @@ def test_a_directory_that_may_not_be_entered_is_denied_and_not_empty(
 ) -> None:
     with shut(root), pytest.raises(AccessDenied):
         act(LocalStore(root))
+
+
+@contextmanager
+def directories_that_cannot_be_synced(name: str) -> Iterator[None]:
+    """As soon as an object of this name is in one of them, syncing it fails."""
+    fsync = os.fsync
+
+    def failing(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode) and name in os.listdir(descriptor):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(descriptor)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", failing)
+        yield
+
+
+@pytest.mark.parametrize("expect", list(Expect))
+def test_what_can_be_seen_but_not_synced_is_neither_written_nor_to_be_tried_again(
+    root: Path, expect: Expect
+) -> None:
+    store = LocalStore(root)
+
+    with (
+        directories_that_cannot_be_synced("a"),
+        pytest.raises(Undurable, match="power cut: Input/output error") as caught,
+    ):
+        store.put("dir/a", b"x", expect=expect)
+
+    assert not caught.value.transient
+    assert caught.value.exit_code == 16
+    assert everything(store) == {"dir/a": b"x"}
+    assert list((root / ".ckptsync.tmp").iterdir()) == []
 
 
 _CRASHING = """

@@ -412,6 +412,18 @@ def test_the_clock_is_the_servers() -> None:
         assert store.now() == datetime(2037, 3, 3, 4, 5, 6, tzinfo=UTC)
 
 
+def test_asking_the_time_after_another_call_costs_no_request() -> None:
+    date = {"Date": "Tue, 03 Mar 2037 04:05:06 GMT", "ETag": '"version"'}
+    with (
+        scripted(Reply(status=200, headers=date, body=b"data")) as (server, asked),
+        opened(server.options()) as store,
+    ):
+        store.get("key", limit=10)
+
+        assert datetime(2037, 3, 3, 4, 5, 6, tzinfo=UTC) <= store.now()
+        assert len(asked) == 1
+
+
 def test_a_hint_says_what_to_do() -> None:
     assert (
         Answer(status=403, code="RequestTimeTooSkewed", message="").hint == "set this host's clock"

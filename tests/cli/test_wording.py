@@ -1,0 +1,42 @@
+"""Moments and what else people read, whoever wrote it."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ckptsync.cli import documents
+from ckptsync.cli.wording import moment
+
+_OFFSETS = st.timedeltas(timedelta(hours=-23), timedelta(hours=23)).map(timezone)
+
+
+def test_a_moment_is_told_in_utc_wherever_it_was_written() -> None:
+    nepal = datetime(2026, 1, 2, 10, 0, tzinfo=timezone(timedelta(hours=5, minutes=45)))
+
+    assert moment(nepal) == "2026-01-02 04:15:00 UTC"
+    assert documents.time(nepal) == "2026-01-02T04:15:00+00:00"
+
+
+@given(st.datetimes(timezones=_OFFSETS))
+def test_every_moment_can_be_told(at: datetime) -> None:
+    told = datetime.fromisoformat(documents.time(at))
+
+    assert told.utcoffset() == timedelta(0)
+    assert abs(told - at) < timedelta(days=1)
+    if 1 < at.year < 9999:
+        assert told == at
+
+
+@pytest.mark.parametrize(
+    ("at", "told"),
+    [
+        (datetime.min.replace(tzinfo=timezone(timedelta(hours=1))), datetime.min.replace(tzinfo=UTC)),
+        (datetime.max.replace(tzinfo=timezone(timedelta(hours=-1))), datetime.max.replace(tzinfo=UTC)),
+    ],
+)
+def test_what_no_calendar_of_ours_has_is_its_first_or_last_moment(
+    at: datetime, told: datetime
+) -> None:
+    assert documents.utc(at) == told
