@@ -31,6 +31,7 @@ CkptsyncError                       1   failure
     ├── BucketNotFound             10   never to be read as an empty bucket
     ├── AccessDenied               14
     ├── ChecksumRejected           12   the bytes that arrived are not those that were sent
+    ├── Undurable                  16   written and visible, but a power cut may undo it
     └── Unavailable                 5   transient
         └── Contention              5   a racing write; this one was not applied
 """
@@ -179,6 +180,10 @@ class AccessDenied(StoreError):
 
 class ChecksumRejected(StoreError):
     exit_code = 12
+
+
+class Undurable(StoreError):
+    exit_code = 16
 
 
 class Unavailable(StoreError):

@@ -77,7 +77,10 @@ class Staged(Protocol):
         ...
 
     def begin(self) -> None:
-        """`publish` calls this when it refuses nothing any more, before its first change."""
+        """`publish` calls this when it refuses nothing any more, before its first change.
+
+        Makes the storage root, where there is none.
+        """
         ...
 
     def holds(self, file: File, at: Path) -> bool:

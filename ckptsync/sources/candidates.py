@@ -77,6 +77,27 @@ def complete(
     return sorted(filter(is_complete, named), key=lambda candidate: candidate.rank)
 
 
+def rivals(
+    wanted: Candidate, others: Iterable[Candidate], *, marker_required: bool
+) -> list[Candidate]:
+    """Those that an engine would resume from rather than from the wanted one.
+
+    Without them the wanted one is the newest, unless it lacks a marker that is required or that
+    an older one has: then an engine that looks for the marker passes it over.
+    """
+    found: list[Candidate] = []
+    rest = [wanted, *others]
+    while newer := [
+        each
+        # Whatever the times: an engine that starts does not wait for quiet.
+        for each in complete(rest, marker_required=marker_required, quiet=timedelta.min, now=_EPOCH)
+        if each != wanted and each.rank >= wanted.rank
+    ]:
+        found += newer
+        rest = [each for each in rest if each not in newer]  # without markers, more may count
+    return found
+
+
 def _without_random(found: re.Match[str]) -> str:
     """Nothing for a hash or UUID; what is all digits stays."""
     text = found.group()

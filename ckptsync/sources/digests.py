@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from ckptsync.errors import SourceError
+from ckptsync.errors import SourceError, Vanished
 from ckptsync.hashing import Digest, Hash
 from ckptsync.model import FileDigest, Progress, ignore
 from ckptsync.sources.base import Pinned, PinnedFile
@@ -32,7 +32,10 @@ def one_in_many(_file: PinnedFile) -> bool:
 
 
 class Digests:
-    """Safe to share between threads. What it learns is kept only after `flush`."""
+    """Safe to share between threads. What it learns is kept only after `flush`.
+
+    For one walk over a checkpoint: once the cache was found wrong, `remember` and `flush` raise.
+    """
 
     def __init__(
         self,
@@ -50,6 +53,7 @@ class Digests:
         self._fresh: dict[bytes, tuple[Digest, ...]] = {}
         self._touched: set[bytes] = set()
         self._doubted: dict[bytes, tuple[Digest, ...]] = {}
+        self._disproved: Vanished | None = None
         self._buffers = threading.local()
 
     def known(self, pinned: Pinned, file: PinnedFile) -> FileDigest | None:
@@ -72,29 +76,39 @@ class Digests:
         return FileDigest(digest=self._hash.of_file(chunks), chunks=chunks)
 
     def remember(self, pinned: Pinned, file: PinnedFile, digest: FileDigest) -> None:
-        """Keep what was read of the file.
-
-        If the cache said otherwise it is dropped whole: a file changed without a trace in its
-        times, so nothing else in it can be believed.
-        """
+        """Keep what was read of the file. Raises Vanished if the cache said otherwise."""
         key = pinned.stat_key(file)
         if key is None:
             return
         with self._lock:
-            expected = self._doubted.pop(key, digest.chunks)
-            if expected != digest.chunks:
-                log.critical(
-                    "statcache.mismatch", path=file.path, checkpoint=pinned.checkpoint.engine.id
-                )
-                self._fresh.clear()
-                self._touched.clear()
+            self._require_believed()
+            if self._doubted.pop(key, digest.chunks) == digest.chunks:
+                self._fresh[key] = digest.chunks
+                if len(self._fresh) >= _BATCH:
+                    self._write()
+                return
+        raise self.disproved(pinned, file)
+
+    def disproved(self, pinned: Pinned, file: PinnedFile) -> Vanished:
+        """Drop the cache whole, and give what to raise: this file changed without a trace.
+
+        So nothing else that `known` has said can be believed, and nothing of it comes back.
+        """
+        with self._lock:
+            if self._disproved is None:
+                checkpoint = pinned.checkpoint.engine.id
+                log.critical("statcache.mismatch", path=file.path, checkpoint=checkpoint)
                 self._cache.clear()
-            self._fresh[key] = digest.chunks
-            if len(self._fresh) >= _BATCH:
-                self._write()
+                self._disproved = Vanished(
+                    f"{file.path} changed without a trace in its times; what was remembered of "
+                    "unchanged files is dropped, and the next try reads them all"
+                )
+            return self._disproved
 
     def flush(self) -> None:
+        """Raises Vanished if the cache was found wrong, so nobody goes on with what it said."""
         with self._lock:
+            self._require_believed()
             self._write()
 
     def of_path(self, path: Path, *, progress: Progress = ignore) -> FileDigest:
@@ -133,6 +147,10 @@ class Digests:
         if buffer is None:
             buffer = self._buffers.piece = memoryview(bytearray(READ_PIECE))
         return buffer
+
+    def _require_believed(self) -> None:
+        if self._disproved is not None:
+            raise self._disproved
 
     def _write(self) -> None:
         if self._fresh:

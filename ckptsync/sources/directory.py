@@ -13,12 +13,18 @@ from ckptsync.errors import EngineRunning, SourceError, Vanished
 from ckptsync.hashing import Hash
 from ckptsync.model import Engine, File, LocalCheckpoint
 from ckptsync.sources.base import Derived, Staged
-from ckptsync.sources.candidates import MARKERS, Candidate, complete
+from ckptsync.sources.candidates import MARKERS, Candidate, complete, rivals
 from ckptsync.sources.disk import sync_directory
 from ckptsync.sources.faults import explained
 from ckptsync.sources.listing import require_root
 from ckptsync.sources.pin import OpenFiles
-from ckptsync.sources.publish import Quarantine, install, require_inside, require_plain
+from ckptsync.sources.publish import (
+    Quarantine,
+    install,
+    require_directories_below,
+    require_inside,
+    require_plain,
+)
 
 NAME: Final = "directory"
 QUIET: Final = timedelta(seconds=30)
@@ -79,16 +85,17 @@ class Directory:
             )
         name = staged.engine.id
         require_plain(name)
+        require_directories_below(name, staged.directories)
         for file in staged.files():
             require_inside(file.path)
             if not file.path.startswith(f"{name}/"):
                 raise SourceError(f"the manifest of {name} names {file.path!r}, which is not in it")
         with explained(root, "published"):
-            root.mkdir(parents=True, exist_ok=True)
+            staged.begin()
             quarantine = Quarantine(staged)
             install(staged, name, root, quarantine)
-            for newer in self._newer(root, than=name):  # the engine would resume from these
-                quarantine.take(root / newer)
+            for rival in self._rivals(root, name):
+                quarantine.take(root / rival.name)
             sync_directory(root)
             quarantine.sync()
 
@@ -98,16 +105,9 @@ class Directory:
     def engine_running(self) -> bool | None:
         return None if self._engine_running is None else self._engine_running()
 
-    def _newer(self, root: Path, *, than: str) -> list[str]:
-        """Complete checkpoints in a storage root that come after one of them."""
-        found = complete(
-            self._candidates(root),
-            marker_required=self._marker_required,
-            quiet=timedelta(0),
-            now=self._now(),
-        )
-        names = [candidate.name for candidate in found]
-        return names[names.index(than) + 1 :] if than in names else []
+    def _rivals(self, root: Path, name: str) -> list[Candidate]:
+        others = [each for each in self._candidates(root) if each.name != name]
+        return rivals(self._examine(root / name), others, marker_required=self._marker_required)
 
     def _require_unchanged(self, checkpoint: LocalCheckpoint) -> None:
         """Raise Vanished if anything was deleted or added since the checkpoint was listed."""

@@ -9,11 +9,17 @@ from pathlib import Path
 from typing import Final
 
 from ckptsync.errors import SourceError
+from ckptsync.model import File
 from ckptsync.sources import disk, pidlock
 from ckptsync.sources.base import Staged
 from ckptsync.sources.faults import explained
 from ckptsync.sources.feldera_files import CATALOG, STATE, catalog_of, is_uuid, parse_catalog
-from ckptsync.sources.publish import Quarantine, install, require_inside
+from ckptsync.sources.publish import (
+    Quarantine,
+    install,
+    require_directories_below,
+    require_inside,
+)
 
 JOURNAL: Final = "steps.bin"  # a directory, despite its name
 
@@ -31,11 +37,16 @@ def publish(staged: Staged, root: Path) -> None:
     """
     id = staged.engine.id
     entry = _entry(staged)
+    require_directories_below(id, staged.directories)
     with explained(root, "created"):
-        root.mkdir(parents=True, exist_ok=True)
+        root.mkdir(mode=0o755, exist_ok=True)  # the lock lies in it
     with pidlock.held(root), explained(root, "published"):
+        batches, missing = _batches(staged, root)
+        staged.begin()
         quarantine = Quarantine(staged)
-        batches = _place_batches(staged, root)
+        for file in missing:
+            staged.place(file, root / file.path)
+        disk.sync_directory(root)
         if _is_fresh(root):
             # With a checkpoint but no catalog neither the engine nor the next pull would start.
             _replace(root / CATALOG, _NOTHING, staged, quarantine)
@@ -43,10 +54,12 @@ def publish(staged: Staged, root: Path) -> None:
         state = (root / id / STATE).read_bytes()
         if _content(root / STATE) != state:
             _replace(root / CATALOG, catalog_of([*_others(root, id), entry]), staged, quarantine)
+            # First all that takes space: on a full disk the old checkpoint keeps its journal.
+            aside = _write_aside(root / STATE, state, staged, quarantine)
             if (root / JOURNAL).exists():
                 quarantine.take(root / JOURNAL)
                 disk.sync_directory(root)
-            _replace(root / STATE, state, staged, quarantine)
+            disk.rename_over(aside, root / STATE)
         _replace(root / CATALOG, catalog_of([entry]), staged, quarantine)
         for path in sorted(root.iterdir()):
             if path.name not in batches and (_is_batch(path.name) or _is_other(path.name, id)):
@@ -74,10 +87,10 @@ def _is_fresh(root: Path) -> bool:
     return CATALOG not in names and not any(map(is_uuid, names))
 
 
-def _place_batches(staged: Staged, root: Path) -> frozenset[str]:
-    """Put the missing ones in place, and return the names of all."""
+def _batches(staged: Staged, root: Path) -> tuple[frozenset[str], list[File]]:
+    """The names of all, and those that are not in place yet. Raises SourceError."""
     folder = f"{staged.engine.id}/"
-    names, missing = set(), []
+    names, missing = set(), list[File]()
     for file in staged.files():
         require_inside(file.path)
         if file.path.startswith(folder):
@@ -95,10 +108,7 @@ def _place_batches(staged: Staged, root: Path) -> frozenset[str]:
                 hint="move it away if the disk damaged it; else this is another pipeline's data",
             )
         missing.append(file)
-    for file in missing:
-        staged.place(file, root / file.path)
-    disk.sync_directory(root)
-    return frozenset(names)
+    return frozenset(names), missing
 
 
 def _others(root: Path, id: str) -> list[str]:
@@ -113,15 +123,20 @@ def _others(root: Path, id: str) -> list[str]:
 
 
 def _replace(target: Path, data: bytes, staged: Staged, quarantine: Quarantine) -> None:
-    old = _content(target)
-    if old == data:
-        return
-    mode = 0o644
+    if _content(target) != data:
+        disk.rename_over(_write_aside(target, data, staged, quarantine), target)
+
+
+def _write_aside(target: Path, data: bytes, staged: Staged, quarantine: Quarantine) -> Path:
+    """A synced file to take target's place, with its mode; what target holds is kept."""
+    old, mode = _content(target), 0o644
     if old is not None:
         mode = stat.S_IMODE(target.stat().st_mode)
     if old not in (None, _NOTHING):
         quarantine.keep_copy(target)
-    disk.replace_file(target, data, aside=staged.work / "aside", mode=mode)
+    aside = staged.work / "aside"
+    disk.write_file(aside, data, mode=mode)
+    return aside
 
 
 def _content(path: Path) -> bytes | None:

@@ -35,6 +35,7 @@ class Opening:
 
     def tree(self, path: str, skip: Callable[[str], bool]) -> None:
         """All that is in a directory, but for the names to skip. Raises Vanished, SourceError."""
+        _require_storable(self._root, path)
         pending = [path]
         while pending:
             directory = pending.pop()

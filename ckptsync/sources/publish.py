@@ -97,6 +97,16 @@ def require_inside(path: str) -> None:
         raise SourceError(f"the manifest names the path {path!r}, which leads out of its directory")
 
 
+def require_directories_below(name: str, directories: Iterable[str]) -> None:
+    """Raises SourceError unless each is the checkpoint's own directory or lies in it."""
+    for directory in directories:
+        require_inside(directory)
+        if not f"{directory}/".startswith(f"{name}/"):
+            raise SourceError(
+                f"the manifest of {name} names the directory {directory!r}, which is not in it"
+            )
+
+
 def _assemble(staged: Staged, name: str) -> Path:
     """Build the directory in the work directory, complete and durable."""
     home = staged.work / ASSEMBLING

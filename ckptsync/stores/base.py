@@ -77,7 +77,8 @@ class ObjectStore(Protocol):
         """Write an object whole, with a checksum that the store verifies.
 
         Raises PreconditionFailed if the key is not as expected, which a lost reply can also
-        cause; Contention if a racing write kept this one from being applied; ChecksumRejected.
+        cause; Contention if a racing write kept this one from being applied; ChecksumRejected;
+        Undurable.
         """
         ...
 

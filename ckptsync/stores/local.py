@@ -18,6 +18,7 @@ from ckptsync.errors import (
     PreconditionFailed,
     StoreError,
     Unavailable,
+    Undurable,
 )
 from ckptsync.hashing import Hash
 from ckptsync.stores.anchored import (
@@ -106,9 +107,9 @@ class LocalStore:
                 self._require_expected(directory, name, key, expect)
                 os.rename(fresh, name, src_dir_fd=aside, dst_dir_fd=directory)
                 if expect is not Expect.ANYTHING:
-                    os.fsync(directory)
+                    self._sync_written(directory, key)
             if expect is Expect.ANYTHING:  # with the lock let go: nobody has to wait for it
-                os.fsync(directory)
+                self._sync_written(directory, key)
         return _version(body)
 
     def delete(self, keys: Iterable[str]) -> None:
@@ -182,6 +183,20 @@ class LocalStore:
                 raise PreconditionFailed(self.name, "create", key, "it exists")
             if _version(read_all(file, os.fstat(file).st_size)) != expect:
                 raise PreconditionFailed(self.name, "replace", key, "it has changed")
+
+    def _sync_written(self, directory: int, key: str) -> None:
+        """Sync the name of an object that can be seen already. Raises Undurable."""
+        try:
+            os.fsync(directory)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise Undurable(
+                self.name,
+                "write",
+                key,
+                f"it can be read, but may not outlive a power cut: {reason}",
+                hint=f"check the disk that holds {self._root}, then run the same command again",
+            ) from error
 
     @contextmanager
     def _written_aside(self, root: int, body: Body) -> Iterator[tuple[int, str]]:

@@ -11,15 +11,13 @@ import pytest
 
 from ckptsync.errors import (
     AccessDenied,
-    BucketNotFound,
     Cancelled,
     CkptsyncError,
+    ConfigError,
     Fenced,
     HeadLost,
     IntegrityError,
-    PermissionRefused,
     RollbackDetected,
-    SourceError,
     StoreError,
     Unavailable,
     UnfitStore,
@@ -71,6 +69,11 @@ def by_name(diagnosis: Diagnosis) -> Mapping[str, Finding]:
 
 def of(found: Mapping[str, Finding], verdict: Verdict) -> set[str]:
     return {name for name, each in found.items() if each.verdict is verdict}
+
+
+def kinds(found: Mapping[str, Finding]) -> Mapping[str, type[CkptsyncError]]:
+    """Of those that failed, what a command would have raised."""
+    return {name: type(each.error) for name, each in found.items() if each.error is not None}
 
 
 class Denying(FaultyStore):
@@ -128,7 +131,7 @@ def test_a_bucket_that_cannot_be_reached_is_asked_once(bucket: MemoryStore, host
 
     found = examine(host, away)
 
-    assert of(found, Verdict.FAILED) == {"bucket"}
+    assert kinds(found) == {"bucket": Unavailable}
     assert "timed out" in found["bucket"].detail
     assert len(away.calls) == 1
     assert {"storage", "work directory", "open files", "state"} <= of(found, Verdict.OK)
@@ -175,14 +178,15 @@ def test_each_missing_permission_is_named(
     found = examine(host, Denying(bucket, denied))
 
     assert (of(found, Verdict.FAILED), of(found, Verdict.WARNING)) == (failed, warned)
+    assert set(kinds(found).values()) <= {AccessDenied}
 
 
 def test_a_store_that_ignores_conditions_is_unfit(bucket: MemoryStore, host: Host) -> None:
     replace(host, fencing=False).push_new("ckpt-1", bucket)
 
-    assert of(examine(host, LyingStore(bucket)), Verdict.FAILED) == {
-        "bucket: conditions",
-        "bucket: race",
+    assert kinds(examine(host, LyingStore(bucket))) == {
+        "bucket: conditions": UnfitStore,
+        "bucket: race": UnfitStore,
     }
     found = examine(replace(host, fencing=False), LyingStore(bucket))
     assert of(found, Verdict.WARNING) == {"bucket: conditions", "bucket: race"}
@@ -272,9 +276,9 @@ def test_a_node_that_never_pushed_is_warned_and_a_displaced_one_fails(
     taken = found.model_copy(update={"writer": writer, "epoch": 2, "revision": found.revision + 1})
     bucket.put(keys.HEAD, head.encode(taken))
 
-    finding = examine(host, bucket)["writer"]
-    assert finding.verdict is Verdict.FAILED
-    assert "node 'host-b' took over at epoch 2" in finding.detail
+    found_again = examine(host, bucket)
+    assert kinds(found_again) == {"writer": Fenced}
+    assert "node 'host-b' took over at epoch 2" in found_again["writer"].detail
 
 
 def test_a_bucket_that_went_back_in_time_is_found(bucket: MemoryStore, host: Host) -> None:
@@ -285,7 +289,7 @@ def test_a_bucket_that_went_back_in_time_is_found(bucket: MemoryStore, host: Hos
 
     found = examine(host, bucket)
 
-    assert of(found, Verdict.FAILED) == {"rollback"}
+    assert kinds(found) == {"rollback": RollbackDetected}
 
 
 def test_a_bucket_that_was_emptied_or_belongs_to_another_pipeline_is_found(
@@ -293,9 +297,9 @@ def test_a_bucket_that_was_emptied_or_belongs_to_another_pipeline_is_found(
 ) -> None:
     host.push_new("ckpt-1", bucket)
 
-    assert of(examine(host, MemoryStore(bucket.name)), Verdict.FAILED) == {"repository"}
+    assert kinds(examine(host, MemoryStore(bucket.name))) == {"repository": HeadLost}
     found = examine(replace(other, pipeline="payments"), bucket)
-    assert of(found, Verdict.FAILED) == {"repository"}
+    assert kinds(found) == {"repository": WrongRepository}
     assert "belongs to pipeline 'orders'" in found["repository"].detail
 
 
@@ -306,7 +310,7 @@ def test_a_damaged_repository_is_found(bucket: MemoryStore, host: Host, key: str
 
     found = examine(host, bucket)
 
-    assert of(found, Verdict.FAILED) == {"repository"}
+    assert kinds(found) == {"repository": IntegrityError}
     assert key in found["repository"].detail
 
 
@@ -329,7 +333,7 @@ def test_a_work_directory_on_another_filesystem_is_found(bucket: MemoryStore, ho
 
     found = examine(host, bucket, work_path=elsewhere / "ckptsync-work")
 
-    assert of(found, Verdict.FAILED) == {"work directory"}
+    assert kinds(found) == {"work directory": ConfigError}
     assert "another filesystem" in found["work directory"].detail
 
 

@@ -8,7 +8,7 @@ from ckptsync.hashing import Hash
 from ckptsync.model import File, FileDigest, LocalCheckpoint
 from ckptsync.sources.base import Layout, Pinned, PinnedFile
 from ckptsync.sources.digests import Digests
-from ckptsync.sources.staging import Staging
+from ckptsync.sources.staging import Staging, nothing
 from ckptsync.state.database import Database
 from ckptsync.state.statcache import StatCache
 
@@ -85,7 +85,9 @@ class Sample:
     def listed(self) -> Iterator[File]:
         return iter(self.files)
 
-    def staging(self, work: Path, root: Path, digests: Digests) -> Staging:
+    def staging(
+        self, work: Path, root: Path, digests: Digests, *, on_begin: Callable[[], None] = nothing
+    ) -> Staging:
         """Not filled yet."""
         return Staging(
             work,
@@ -94,11 +96,14 @@ class Sample:
             engine=self.engine,
             files=self.listed,
             directories=self.directories,
+            on_begin=on_begin,
         )
 
-    def pull(self, work: Path, root: Path, digests: Digests) -> Staging:
+    def pull(
+        self, work: Path, root: Path, digests: Digests, *, on_begin: Callable[[], None] = nothing
+    ) -> Staging:
         """What the operation does: verify what is there, fetch what is missing."""
-        staging = self.staging(work, root, digests)
+        staging = self.staging(work, root, digests, on_begin=on_begin)
         staging.recover()
         for file in self.files:
             if not staging.has(file):

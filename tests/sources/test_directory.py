@@ -397,6 +397,24 @@ def test_a_running_engine_is_never_published_over(
     assert list(root.iterdir()) == []
 
 
+def test_it_says_that_it_begins_before_anything_changed(
+    root: Path, tmp_path: Path, digests: Digests
+) -> None:
+    write(root, "checkpoint-5")
+    write(root, "checkpoint-6")
+    before, seen = tree(root), list[object]()
+    staging = a_sample(tmp_path, FILES).pull(
+        tmp_path / "work", root, digests, on_begin=lambda: seen.append(tree(root))
+    )
+
+    with pytest.raises(EngineRunning):
+        Directory(root, engine_running=lambda: True).publish(staging, root)
+    assert seen == []
+
+    Directory(root).publish(staging, root)
+    assert seen == [before]
+
+
 @pytest.mark.parametrize("path", ["../x", "checkpoint-5/../../x", "other/x", "/etc/x", "x"])
 def test_a_manifest_cannot_lead_out_of_the_checkpoint(
     root: Path, tmp_path: Path, digests: Digests, path: str

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ckptsync.errors import EngineRunning, LocalDiskFull, SourceError
-from ckptsync.sources import disk
+from ckptsync.sources import disk, pidlock
 from ckptsync.sources.digests import Digests
 from ckptsync.sources.feldera import Feldera
 from tests.fakes.feldera_engine import Engine, Resumed, Sizes, contents, resume
@@ -179,6 +179,25 @@ def test_a_batch_of_that_name_with_other_content_stops_it_before_anything_change
         publish(sample, work, root, digests)
 
     assert state_of(root) == before
+
+
+def test_it_says_that_it_begins_before_anything_changed_and_never_if_it_refuses(
+    sample: Sample, work: Path, root: Path, digests: Digests
+) -> None:
+    seen: list[object] = []
+    staging = sample.pull(work, root, digests, on_begin=lambda: seen.append(state_of(root)))
+    batch = root / next(file.path for file in sample.files if "/" not in file.path)
+    batch.write_bytes(b"x" * 100)
+    with pytest.raises(SourceError):
+        Feldera(root).publish(staging, root)
+    with pidlock.held(root), pytest.raises(EngineRunning):
+        Feldera(root).publish(staging, root)
+    assert seen == []
+
+    batch.unlink()
+    before = state_of(root)
+    Feldera(root).publish(staging, root)
+    assert seen == [before]
 
 
 def test_a_damaged_copy_of_the_checkpoint_is_mended(

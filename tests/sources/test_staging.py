@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ckptsync.errors import LocalDiskFull, SourceError
+from ckptsync.errors import LocalDiskFull, SourceError, Vanished
 from ckptsync.model import Engine, File
 from ckptsync.sources import disk
 from ckptsync.sources.digests import Digests
@@ -34,6 +34,7 @@ def work(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
+    (tmp_path / "root").mkdir()
     return tmp_path / "root"
 
 
@@ -232,6 +233,26 @@ def test_the_work_directory_is_private(staging: Staging, work: Path) -> None:
 
     modes = {path.stat().st_mode & 0o777 for path in [work, *work.rglob("*")] if path.is_dir()}
     assert modes == {0o700}
+
+
+def test_the_root_is_made_when_publishing_begins_and_not_before(
+    work: Path, root: Path, digests: Digests
+) -> None:
+    root.rmdir()
+    staging = open_staging(work, root, digests)
+    write(staging, "c1/two")
+    assert not root.exists()
+
+    staging.begin()
+
+    assert list(root.iterdir()) == []
+
+
+def test_what_should_hold_the_root_is_never_made(tmp_path: Path, digests: Digests) -> None:
+    with pytest.raises(Vanished):
+        open_staging(tmp_path / "work", tmp_path / "unmounted" / "root", digests)
+
+    assert not (tmp_path / "unmounted").exists()
 
 
 def test_discarding_leaves_only_the_quarantine(staging: Staging, work: Path) -> None:
