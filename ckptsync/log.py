@@ -10,12 +10,15 @@ from typing import Any, Final
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from ckptsync.escaping import escaped, escaped_lines
+
 _SECRET: Final = re.compile(
     r"secret|password|passphrase|credential|authorization|token|access_key|private_key",
     re.IGNORECASE,
 )
 _USERINFO: Final = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 _HIDDEN: Final = "***"
+_OF_MANY_LINES: Final = frozenset({"exception", "stack"})
 
 
 def configure(*, json: bool | None, level: str = "info") -> None:
@@ -27,15 +30,18 @@ def configure(*, json: bool | None, level: str = "info") -> None:
     if level.upper() not in names:
         raise ValueError(f"{level!r} is not a level: write debug, info, warning or error")
     terminal = sys.stderr.isatty()
-    renderer: Processor
+    rendering: list[Processor]
     if json or (json is None and not terminal):
-        renderer = structlog.processors.JSONRenderer(sort_keys=True)
+        rendering = [structlog.processors.JSONRenderer(sort_keys=True)]
     else:
-        renderer = structlog.dev.ConsoleRenderer(
-            colors=terminal and not os.environ.get("NO_COLOR"),
-            # The default, where rich is installed, prints local variables: secrets, too.
-            exception_formatter=structlog.dev.plain_traceback,
-        )
+        rendering = [
+            printable,
+            structlog.dev.ConsoleRenderer(
+                colors=terminal and not os.environ.get("NO_COLOR"),
+                # The default, where rich is installed, prints local variables: secrets, too.
+                exception_formatter=structlog.dev.plain_traceback,
+            ),
+        ]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -43,7 +49,7 @@ def configure(*, json: bool | None, level: str = "info") -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,  # to text, so that redact sees every line
             redact,
-            renderer,
+            *rendering,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(names[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
@@ -66,3 +72,14 @@ def _redacted(key: str, value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_redacted(key, inner) for inner in value]
     return value
+
+
+def printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Keep what came from a bucket from steering the terminal or passing for a line of ours."""
+    return {key: _printable(key, value) for key, value in event.items()}
+
+
+def _printable(key: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value  # the console shows its repr, which is printable
+    return escaped_lines(value) if key in _OF_MANY_LINES else escaped(value)

@@ -3,13 +3,14 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from ckptsync.errors import CkptsyncError
+from ckptsync.errors import CkptsyncError, ConfigError
+from ckptsync.escaping import escaped, escaped_lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +21,8 @@ class Failure:
     message: str
     hint: str | None
     exit_code: int
+    of_many_lines: bool = False
+    """The line ends in the message are ours, and not those of a name that it quotes."""
 
     @classmethod
     def of(cls, error: CkptsyncError) -> "Failure":
@@ -28,6 +31,7 @@ class Failure:
             message=str(error),
             hint=error.hint,
             exit_code=error.exit_code,
+            of_many_lines=isinstance(error, ConfigError),
         )
 
     def document(self) -> Mapping[str, Any]:
@@ -44,26 +48,26 @@ class Answer:
     document: Mapping[str, Any]
     """For --json. Times are ISO 8601 in UTC, sizes bytes, durations seconds; an integer that may
     pass 2^53 is a string."""
-    text: Callable[[], str]
-    """For people; only called if it is shown."""
+    lines: Callable[[], Iterable[str]]
+    """For people; only called if they are shown. Nothing that a line quotes can end it."""
     asides: Sequence[str] = ()
     """Lines for people that are no part of the data."""
-    verdict: CkptsyncError | None = None
+    verdict: Failure | None = None
     """The command did what it was asked, and this is what it found."""
 
 
 def show(answer: Answer, *, as_json: bool) -> int:
     """Print an answer; the exit code. A JSON document has an "error" if that is not 0."""
-    failure = None if answer.verdict is None else Failure.of(answer.verdict)
+    failure = answer.verdict
     if as_json:
         document = dict(answer.document)
         if failure is not None:
             document["error"] = failure.document()
         _write(json.dumps(document, indent=2))
     else:
-        _write(plain(answer.text()))
+        _write("\n".join(map(escaped, answer.lines())))
         for line in answer.asides:
-            click.echo(plain(line), err=True)
+            click.echo(escaped(line), err=True)
         if failure is not None:
             _complain(failure)
     return 0 if failure is None else failure.exit_code
@@ -77,22 +81,11 @@ def show_failure(failure: Failure, *, as_json: bool) -> int:
     return failure.exit_code
 
 
-def plain(text: str) -> str:
-    """Text as a terminal may see it: names come from buckets, and could hold escape sequences."""
-    return "\n".join(map(escaped, text.split("\n")))
-
-
-def escaped(name: str) -> str:
-    """A name on one line."""
-    if name.isprintable():
-        return name
-    return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in name)
-
-
 def _complain(failure: Failure) -> None:
-    click.echo(f"error: {plain(failure.message)}", err=True)
+    shown = escaped_lines if failure.of_many_lines else escaped
+    click.echo(f"error: {shown(failure.message)}", err=True)
     if failure.hint:
-        click.echo(f"try: {plain(failure.hint)}", err=True)
+        click.echo(f"try: {escaped(failure.hint)}", err=True)
 
 
 def _write(text: str) -> None:

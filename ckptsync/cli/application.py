@@ -11,14 +11,14 @@ from ckptsync import __version__
 from ckptsync.cli.invocation import Invocation
 
 COMMANDS: Final = {
-    "push": "Store the newest complete checkpoint in the bucket.",
-    "pull": "Restore a checkpoint from the bucket.",
+    "push": "Push the newest complete checkpoint to the bucket.",
+    "pull": "Pull a checkpoint from the bucket.",
     "list": "List local checkpoints and those in the bucket, side by side.",
     "show": "Show what one checkpoint in the bucket holds.",
     "status": "Show how a pipeline and its bucket are doing.",
     "verify": "Check that checkpoints are whole.",
     "doctor": "Try out everything that a pipeline depends on.",
-    "config": "Check, show or translate a configuration.",
+    "config": "Check a configuration, print an example, or translate one.",
 }
 """With the first line of their help."""
 

@@ -15,8 +15,13 @@ from ckptsync.cli.answer import Answer, Failure, show, show_failure
 from ckptsync.cli.application import application
 from ckptsync.cli.invocation import Invocation
 from ckptsync.errors import CkptsyncError
+from ckptsync.escaping import escaped_lines
 
 EXIT_BUG: Final = 70
+_STOPPING: Final = (
+    b"stopping as soon as the requests under way are answered or time out; "
+    b"once more ends it at once\n"
+)
 
 
 def main() -> int:
@@ -38,7 +43,7 @@ def run(arguments: Sequence[str], stop: threading.Event) -> int:
         except click.ClickException as error:
             failure = _misuse(error)
         except Exception as error:  # noqa: BLE001 - a bug: told with its origin, never hidden
-            traceback.print_exc()
+            click.echo(escaped_lines(traceback.format_exc().rstrip("\n")), err=True)
             failure = _bug(error)
         # A usage error may come before --json itself was read.
         return show_failure(failure, as_json=invocation.json or "--json" in arguments)
@@ -80,7 +85,7 @@ def _stop_on_signals(stop: threading.Event) -> None:
         signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
         stop.set()
         if sys.stderr.isatty():
-            os.write(sys.stderr.fileno(), b"stopping; once more ends it at once\n")
+            os.write(sys.stderr.fileno(), _STOPPING)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask)

@@ -1,41 +1,42 @@
-"""Rows and facts as people read them."""
+"""Rows and facts as people read them: columns of plain text, never folded nor cut.
 
-import io
+Ids get copied, terminals wrap by themselves, and a bucket has thousands of checkpoints.
+"""
+
 from collections.abc import Iterable, Sequence
 from typing import Final
+from unicodedata import combining, east_asian_width
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from ckptsync.escaping import escaped
 
-from ckptsync.cli.answer import escaped
-
-_WIDTH: Final = 10_000  # never folded nor cut: ids get copied, and terminals wrap by themselves
+_GAP: Final = "  "
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Aligned columns below their headings."""
-    drawn = Table(*headings, box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for row in rows:
-        drawn.add_row(*map(_cell, row))
-    return _render(drawn)
+    cells = [headings, *([escaped(cell) for cell in row] for row in rows)]
+    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
+    return [_aligned(row, widths) for row in cells]
 
 
-def facts(title: str, pairs: Iterable[tuple[str, str]]) -> str:
+def facts(title: str, pairs: Iterable[tuple[str, str]]) -> list[str]:
     """A title, and below it a line for each name and value."""
-    drawn = Table.grid(padding=(0, 2, 0, 0))
-    for name, value in pairs:
-        drawn.add_row(f"  {name}", _cell(value))
-    return f"{title}\n{_render(drawn)}"
+    known = list(pairs)
+    width = max((len(name) for name, _ in known), default=0)
+    return [title, *(f"{_GAP}{name:<{width}}{_GAP}{value}".rstrip() for name, value in known)]
 
 
-def _cell(text: str) -> Text:
-    """As it will be printed, on one line, so that it is measured so."""
-    return Text(escaped(text))
+def _aligned(row: Iterable[str], widths: Iterable[int]) -> str:
+    padded = (cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True))
+    return _GAP.join(padded).rstrip()
 
 
-def _render(drawn: Table) -> str:
-    console = Console(file=io.StringIO(), width=_WIDTH, color_system=None)
-    with console.capture() as captured:
-        console.print(drawn)
-    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+def _width(cell: str) -> int:
+    """In the cells of a terminal."""
+    return len(cell) if cell.isascii() else sum(map(_cells, cell))
+
+
+def _cells(character: str) -> int:
+    if combining(character):
+        return 0
+    return 2 if east_asian_width(character) in "WF" else 1

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from ckptsync.cli.documents import utc
 from ckptsync.repository.head import Entry
 
 
@@ -14,4 +15,4 @@ def described(entry: Entry) -> str:
 
 
 def moment(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{utc(at):%Y-%m-%d %H:%M:%S} UTC"

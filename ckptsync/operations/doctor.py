@@ -1,5 +1,6 @@
 """Doctor: try out everything that a pipeline depends on, and say what was found."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -30,9 +31,9 @@ class Diagnosis:
     findings: tuple[Finding, ...]
 
     @property
-    def sound(self) -> bool:
-        """Whether nothing failed; there may be warnings."""
-        return all(each.verdict is not Verdict.FAILED for each in self.findings)
+    def failures(self) -> Mapping[str, CkptsyncError]:
+        """By what was examined, in that order; there may be warnings besides."""
+        return {each.what: each.error for each in self.findings if each.error is not None}
 
 
 def doctor(pipeline: Pipeline) -> Diagnosis:
@@ -47,7 +48,7 @@ def doctor(pipeline: Pipeline) -> Diagnosis:
     except Cancelled:
         raise
     except CkptsyncError as error:
-        findings.append(failed("bucket", str(error), hint=error.hint))
+        findings.append(failed("bucket", error))
     else:
         for what, check in _BUCKET:
             findings += examined(what, partial(check, pipeline))

@@ -20,6 +20,8 @@ class Finding:
     verdict: Verdict
     detail: str
     hint: str | None = None
+    error: CkptsyncError | None = None
+    """What a command would have raised; of those that failed."""
 
 
 def ok(what: str, detail: str) -> Finding:
@@ -30,8 +32,10 @@ def warning(what: str, detail: str, *, hint: str | None = None) -> Finding:
     return Finding(what=what, verdict=Verdict.WARNING, detail=detail, hint=hint)
 
 
-def failed(what: str, detail: str, *, hint: str | None = None) -> Finding:
-    return Finding(what=what, verdict=Verdict.FAILED, detail=detail, hint=hint)
+def failed(what: str, error: CkptsyncError) -> Finding:
+    return Finding(
+        what=what, verdict=Verdict.FAILED, detail=str(error), hint=error.hint, error=error
+    )
 
 
 def examined(what: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
@@ -41,4 +45,4 @@ def examined(what: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Find
     except Cancelled:
         raise
     except CkptsyncError as error:
-        yield failed(what, str(error), hint=error.hint)
+        yield failed(what, error)

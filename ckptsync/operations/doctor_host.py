@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from ckptsync.errors import ConfigError, IntegrityError, PermissionRefused
 from ckptsync.operations.doctor_finding import Finding, failed, ok, warning
 from ckptsync.operations.pipeline import Pipeline
 from ckptsync.sources.faults import explained
@@ -46,8 +47,10 @@ def work(pipeline: Pipeline) -> Iterator[Finding]:
         if not os.access(place, os.W_OK | os.X_OK, effective_ids=True):
             yield failed(
                 "work directory",
-                f"{place} cannot be written, so nothing can be pulled",
-                hint="run ckptsync as the user of the pipeline, or grant it access",
+                PermissionRefused(
+                    f"{place} cannot be written, so nothing can be pulled",
+                    hint="run ckptsync as the user of the pipeline, or grant it access",
+                ),
             )
             return
     with explained(pipeline.work_path, "examined"):
@@ -55,9 +58,11 @@ def work(pipeline: Pipeline) -> Iterator[Finding]:
     if len(devices) > 1:
         yield failed(
             "work directory",
-            f"{pipeline.work_path} is on another filesystem than {pipeline.storage_path}, so a "
-            "checkpoint cannot be put in place in one step",
-            hint="set work_path to a directory on the filesystem of storage_path",
+            ConfigError(
+                f"{pipeline.work_path} is on another filesystem than {pipeline.storage_path}, "
+                "so a checkpoint cannot be put in place in one step",
+                hint="set work_path to a directory on the filesystem of storage_path",
+            ),
         )
         return
     yield ok("work directory", f"{pipeline.work_path} is beside the storage, and can be written")
@@ -103,8 +108,10 @@ def state(pipeline: Pipeline) -> Iterator[Finding]:
     if faults:
         yield failed(
             "state",
-            f"{where} is damaged: {faults[0]}",
-            hint="move the file aside; this node then counts as new",
+            IntegrityError(
+                f"{where} is damaged: {faults[0]}",
+                hint="move the file aside; this node then counts as new",
+            ),
         )
         return
     with database.transaction():  # takes the lock of a writer, and writes nothing

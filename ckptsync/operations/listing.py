@@ -1,16 +1,18 @@
 """Which checkpoints there are, on the local disk and in the bucket."""
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
-from ckptsync.model import CheckpointId, Engine, LocalCheckpoint
+from ckptsync.model import CheckpointId, LocalCheckpoint
 from ckptsync.operations import resolve
 from ckptsync.operations.pipeline import Pipeline
 from ckptsync.repository.head import Entry, Head
 from ckptsync.repository.manifest import Manifest
+from ckptsync.repository.register import head_lost
 from ckptsync.repository.repository import Empty, Repository, look
 from ckptsync.sources.base import Layout
 
@@ -53,35 +55,32 @@ def stored(pipeline: Pipeline) -> Stored:
 
     Raises HeadLost, IntegrityError, UnsupportedFormat, StoreError: none of them means empty.
     """
-    for store in (pipeline.store, pipeline.read_store):
-        if store is None:
-            continue
-        found = look(store)
-        if not isinstance(found, Empty):
-            repository, at = found
-            return Stored(
-                name=store.name,
-                entries=tuple(repository.entries(at.head)),
-                latest=at.head.latest,
-            )
-    return Stored(name=pipeline.store.name)
+    found = next(_repositories(pipeline), None)
+    if found is None:
+        return Stored(name=pipeline.store.name)
+    repository, head = found
+    return Stored(
+        name=repository.store.name,
+        entries=tuple(repository.entries(head)),
+        latest=head.latest,
+    )
 
 
 def side_by_side(local: Sequence[LocalCheckpoint], stored: Stored | None = None) -> tuple[Row, ...]:
-    """What was never stored comes first, then what was; each with the newest on top."""
+    """What was never pushed comes first, then what was; each with the newest on top."""
     entries = () if stored is None else stored.entries
     latest = None if stored is None else stored.latest
-    here = {_key(each.engine) for each in local}
-    there = {_stored_key(entry) for entry in entries}
+    pushed = _pushed(local, entries)
+    here = {entry.id for found in pushed.values() for entry in found}
     only_here = [
         Row(checkpoint=each, where="local", latest=False)
         for each in reversed(local)
-        if _key(each.engine) not in there
+        if not pushed[each]
     ]
     in_bucket = [
         Row(
             checkpoint=entry,
-            where="both" if _stored_key(entry) in here else "bucket",
+            where="both" if entry.id in here else "bucket",
             latest=entry.id == latest,
         )
         for entry in entries
@@ -92,48 +91,65 @@ def side_by_side(local: Sequence[LocalCheckpoint], stored: Stored | None = None)
 def unpushed(
     local: Sequence[LocalCheckpoint], entries: Iterable[Entry]
 ) -> tuple[LocalCheckpoint, ...]:
-    """Those newer than any that is stored, given oldest first: what losing the disk would cost."""
-    safe = {_stored_key(each) for each in entries if each.state == "live"}
-    return tuple(takewhile(lambda each: _key(each.engine) not in safe, reversed(local)))[::-1]
+    """Those newer than any that is live in the bucket, given oldest first.
+
+    They are what losing the disk would cost.
+    """
+    pushed = _pushed(local, (each for each in entries if each.state == "live"))
+    return tuple(takewhile(lambda each: not pushed[each], reversed(local)))[::-1]
 
 
 def details(pipeline: Pipeline, wanted: str) -> Details:
     """One stored checkpoint: "latest", a checkpoint id or an engine's id, a bad one too.
 
     Raises CheckpointNotFound; NotFound, IntegrityError if its manifest is gone or damaged;
-    StoreError.
+    HeadLost, StoreError.
     """
-    searched = []
-    for store in (pipeline.store, pipeline.read_store):
-        if store is None:
-            continue
-        found = look(store)
-        searched.append(store.name)
-        if isinstance(found, Empty):
-            continue
-        repository, at = found
-        entry = _find(repository, at.head, wanted)
+    for repository, head in _repositories(pipeline):
+        entry = _find(repository, head, wanted)
         if entry is not None:
             return Details(
                 entry=entry,
-                head=at.head,
+                head=head,
                 manifest=repository.manifest(entry),
-                source=store.name,
+                source=repository.store.name,
             )
+    searched = [each.name for each in (pipeline.store, pipeline.read_store) if each is not None]
     raise resolve.not_found(wanted, searched)
+
+
+def _repositories(pipeline: Pipeline) -> Iterator[tuple[Repository, Head]]:
+    """Of the bucket and then of read_bucket, as far as they hold checkpoints.
+
+    Raises HeadLost if the bucket is empty, and was not when this node last saw it.
+    """
+    me = pipeline.state.identity.remembered()
+    found = look(pipeline.store)
+    if not isinstance(found, Empty):
+        yield found[0], found[1].head
+    elif found.head is None and me.revision:
+        raise head_lost(pipeline.store.name, me)
+    if pipeline.read_store is not None:
+        found = look(pipeline.read_store)
+        if not isinstance(found, Empty):
+            yield found[0], found[1].head
 
 
 def _find(repository: Repository, head: Head, wanted: str) -> Entry | None:
     if wanted == resolve.LATEST:
-        return repository.find(head, head.latest) if head.latest else None
+        return resolve.latest(repository, head)
     named = (each for each in repository.entries(head) if wanted in (each.id, each.engine_id))
     return next(named, None)
 
 
-def _key(engine: Engine) -> tuple[str, str | None]:
-    """An engine's id alone may come again after a restart from nothing."""
-    return engine.id, None if engine.fingerprint is None else str(engine.fingerprint)
-
-
-def _stored_key(entry: Entry) -> tuple[str, str | None]:
-    return entry.engine_id, entry.fingerprint
+def _pushed(
+    local: Iterable[LocalCheckpoint], entries: Iterable[Entry]
+) -> Mapping[LocalCheckpoint, Sequence[Entry]]:
+    """The entries of each local checkpoint. Buckets hold thousands, so not each meets each."""
+    named: defaultdict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        named[entry.engine_id].append(entry)
+    return {
+        each: [entry for entry in named[each.engine.id] if entry.is_of(each.engine)]
+        for each in local
+    }

@@ -32,8 +32,14 @@ def test_every_moment_can_be_told(at: datetime) -> None:
 @pytest.mark.parametrize(
     ("at", "told"),
     [
-        (datetime.min.replace(tzinfo=timezone(timedelta(hours=1))), datetime.min.replace(tzinfo=UTC)),
-        (datetime.max.replace(tzinfo=timezone(timedelta(hours=-1))), datetime.max.replace(tzinfo=UTC)),
+        (
+            datetime.min.replace(tzinfo=timezone(timedelta(hours=1))),
+            datetime.min.replace(tzinfo=UTC),
+        ),
+        (
+            datetime.max.replace(tzinfo=timezone(timedelta(hours=-1))),
+            datetime.max.replace(tzinfo=UTC),
+        ),
     ],
 )
 def test_what_no_calendar_of_ours_has_is_its_first_or_last_moment(

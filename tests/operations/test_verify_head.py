@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 import pytest
 
 from ckptsync.model import CheckpointId
-from ckptsync.operations.verify_head import latest_fault, order_faults
+from ckptsync.operations.verify_head import order_faults
 from ckptsync.repository.head import Entry, Fork, Head, ManifestRef, Timeline, Writer
+from ckptsync.repository.timelines import latest_fault
 
 _AT = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -146,7 +146,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         checkpoint=an_id(draw(st.integers(min_value=1, max_value=2**32 - 1))),
         repository_id=REPOSITORY,
         timeline=1,
-        epoch=draw(st.integers(min_value=1, max_value=2**70)),
+        epoch=draw(st.integers(min_value=1, max_value=2**63 - 1)),
         parent=draw(st.none() | st.just(an_id(1))),
         created_at=draw(times),
         writer=WriterStamp(node=draw(text), version=draw(text)),

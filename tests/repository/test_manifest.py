@@ -14,7 +14,8 @@ from ckptsync.hashing import Hash
 from ckptsync.repository import keys
 from ckptsync.repository import manifest as manifests_module
 from ckptsync.repository.files import Chunked, Files, Packed
-from ckptsync.repository.manifest import Manifest, decode, encode, engine_record
+from ckptsync.repository.manifest import Manifest, encode, engine_record
+from ckptsync.repository.manifest_reader import decode
 from ckptsync.repository.objects import Codec, Frame, StoredObject
 from tests.repository.samples import DESCRIPTOR, a_manifest, engines, manifests
 

@@ -14,7 +14,7 @@ from ckptsync.errors import ConfigError
 
 @click.group("config", no_args_is_help=False)
 def command() -> None:
-    """Check, show or translate a configuration."""
+    """Check a configuration, print an example, or translate one."""
 
 
 @command.command("check")
@@ -34,12 +34,10 @@ def check(invocation: Invocation) -> Answer:
     names = sorted(config.pipelines)
     return Answer(
         document={"config": str(config.path), "pipelines": names, "notes": found},
-        text=lambda: "\n".join(
-            [
-                *(f"note: {note}" for note in found),
-                f"{config.path} is valid; pipelines: {', '.join(names)}",
-            ]
-        ),
+        lines=lambda: [
+            *(f"note: {note}" for note in found),
+            f"{config.path} is valid; pipelines: {', '.join(names)}",
+        ],
     )
 
 
@@ -47,7 +45,7 @@ def check(invocation: Invocation) -> Answer:
 @json_option
 def example() -> Answer:
     """Print a configuration to start from."""
-    return Answer(document={"toml": example_text()}, text=lambda: example_text().rstrip("\n"))
+    return Answer(document={"toml": example_text()}, lines=lambda: _toml_lines(example_text()))
 
 
 @command.command("import")
@@ -76,12 +74,16 @@ def import_(file: Path, name: str | None, storage_path: Path | None, bucket: str
             "ignored": [{"setting": setting, "reason": why} for setting, why in imported.ignored],
             "warnings": list(imported.warnings),
         },
-        text=lambda: imported.toml.rstrip("\n"),
+        lines=lambda: _toml_lines(imported.toml),
         asides=[
             *(f"warning: {warning}" for warning in imported.warnings),
             *(f"ignored: {setting} {why}" for setting, why in imported.ignored),
         ],
     )
+
+
+def _toml_lines(text: str) -> list[str]:
+    return text.rstrip("\n").split("\n")
 
 
 def _read(file: Path) -> str:

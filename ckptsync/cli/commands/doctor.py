@@ -5,11 +5,10 @@ from collections.abc import Iterator
 import click
 
 from ckptsync.cli import wiring
-from ckptsync.cli.answer import Answer
+from ckptsync.cli.answer import Answer, Failure
 from ckptsync.cli.invocation import Invocation, json_option, pipeline_argument
 from ckptsync.cli.wording import counted
-from ckptsync.errors import CkptsyncError
-from ckptsync.operations.doctor import Diagnosis, Verdict, doctor
+from ckptsync.operations.doctor import Diagnosis, doctor
 
 
 @click.command("doctor")
@@ -19,7 +18,8 @@ from ckptsync.operations.doctor import Diagnosis, Verdict, doctor
 def command(invocation: Invocation, name: str | None) -> Answer:
     """Try out everything that a pipeline depends on.
 
-    Writes nothing but scratch objects under probe/ in the bucket.
+    Writes nothing but scratch objects under probe/ in the bucket. If checks fail, the exit code
+    is that of the first.
     """
     config = invocation.config()
     name = config.choose(name)
@@ -38,7 +38,7 @@ def command(invocation: Invocation, name: str | None) -> Answer:
                 for finding in diagnosis.findings
             ],
         },
-        text=lambda: "\n".join(_lines(diagnosis)),
+        lines=lambda: _lines(diagnosis),
         verdict=_verdict(diagnosis),
     )
 
@@ -50,8 +50,15 @@ def _lines(diagnosis: Diagnosis) -> Iterator[str]:
             yield f"{'':<8} try: {finding.hint}"
 
 
-def _verdict(diagnosis: Diagnosis) -> CkptsyncError | None:
-    if diagnosis.sound:
+def _verdict(diagnosis: Diagnosis) -> Failure | None:
+    """Of the kind of the first check that failed: others often follow from it."""
+    failures = diagnosis.failures
+    if not failures:
         return None
-    failed = [each.what for each in diagnosis.findings if each.verdict is Verdict.FAILED]
-    return CkptsyncError(f"{counted(len(failed), 'check')} failed: {', '.join(failed)}")
+    first = next(iter(failures.values()))
+    return Failure(
+        kind=type(first).__name__,
+        message=f"{counted(len(failures), 'check')} failed: {', '.join(failures)}",
+        hint=None,
+        exit_code=first.exit_code,
+    )

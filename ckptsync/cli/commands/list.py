@@ -47,7 +47,7 @@ def command(invocation: Invocation, name: str | None, local: bool, remote: bool)
             "bucket": None if found is None else found.name,
             "checkpoints": [_document(row) for row in rows],
         },
-        text=lambda: _text(rows),
+        lines=lambda: _lines(rows),
     )
 
 
@@ -55,9 +55,9 @@ def _document(row: Row) -> Mapping[str, Any]:
     return {**documents.checkpoint(row.checkpoint), "where": row.where, "latest": row.latest}
 
 
-def _text(rows: Sequence[Row]) -> str:
+def _lines(rows: Sequence[Row]) -> Sequence[str]:
     if not rows:
-        return "no checkpoints"
+        return ["no checkpoints"]
     now = datetime.now(UTC)
     return table(_HEADINGS, [_cells(_document(row), now) for row in rows])
 

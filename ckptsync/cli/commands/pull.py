@@ -8,7 +8,7 @@ from typing import Any, Final, assert_never
 import click
 
 from ckptsync.cli import documents, wiring
-from ckptsync.cli.answer import Answer
+from ckptsync.cli.answer import Answer, Failure
 from ckptsync.cli.invocation import Invocation, json_option, pipeline_argument
 from ckptsync.cli.progress import bar
 from ckptsync.cli.recorded import recorded
@@ -35,13 +35,13 @@ _NOTHING: Final[Mapping[str, Any]] = {
 @click.option(
     "--checkpoint",
     metavar="latest|ID",
-    help="The one to restore, by its id or the engine's; a local checkpoint does not do then.",
+    help="The one to pull, by its id or the engine's; a local checkpoint does not do then.",
 )
 @click.option(
     "--to",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Restore into a new directory, not into the pipeline's storage.",
+    help="Pull into a new directory, not into the pipeline's storage.",
 )
 @click.option("--force", is_flag=True, help="Put aside a local checkpoint that was never pushed.")
 @click.option(
@@ -61,7 +61,7 @@ def command(
     engine_stopped: bool,
     error_if_none: bool,
 ) -> Answer:
-    """Restore a checkpoint from the bucket.
+    """Pull a checkpoint from the bucket.
 
     It is verified, then appears whole or not at all. A local checkpoint is kept unless one is
     asked for with --checkpoint, or --to says where else to put it.
@@ -88,8 +88,8 @@ def command(
         record(document)
     return Answer(
         document={"pipeline": name, **document},
-        text=lambda: _text(report, name),
-        verdict=NothingToDo("there is no checkpoint to pull")
+        lines=lambda: [_line(report, name)],
+        verdict=Failure.of(NothingToDo("there is no checkpoint to pull"))
         if isinstance(report, Fresh) and error_if_none
         else None,
     )
@@ -100,7 +100,7 @@ def _document(report: PullReport) -> Mapping[str, Any]:
     match report:
         case Restored():
             outcome = {
-                "outcome": "restored",
+                "outcome": "pulled",
                 "checkpoint": documents.checkpoint(report.entry),
                 "source": report.source,
                 "target": str(report.target),
@@ -116,7 +116,7 @@ def _document(report: PullReport) -> Mapping[str, Any]:
     return {**_NOTHING, **outcome}
 
 
-def _text(report: PullReport, name: str) -> str:
+def _line(report: PullReport, name: str) -> str:
     match report:
         case Restored():
             return (

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from ckptsync.cli import documents, wiring
-from ckptsync.cli.answer import Answer
+from ckptsync.cli.answer import Answer, Failure
 from ckptsync.cli.invocation import Invocation, json_option, pipeline_argument
 from ckptsync.cli.progress import bar
 from ckptsync.cli.recorded import recorded
@@ -24,14 +24,14 @@ from ckptsync.units import format_size
     metavar="ENGINE_ID",
     default=LATEST,
     show_default=True,
-    help="The engine's own id of the checkpoint to store.",
+    help="The engine's own id of the checkpoint to push.",
 )
 @click.option(
     "--new-timeline",
     is_flag=True,
-    help="Store it although the bucket's latest is newer, or of another life of the engine.",
+    help="Push it although the bucket's latest is newer, or of another life of the engine.",
 )
-@click.option("--error-if-none", is_flag=True, help="Exit with 4 if it was stored already.")
+@click.option("--error-if-none", is_flag=True, help="Exit with 4 if it was synced already.")
 @json_option
 @click.pass_obj
 def command(
@@ -41,7 +41,7 @@ def command(
     new_timeline: bool,
     error_if_none: bool,
 ) -> Answer:
-    """Store the newest complete checkpoint in the bucket.
+    """Push the newest complete checkpoint to the bucket.
 
     Only what the bucket does not have is uploaded. A push that was interrupted leaves the
     bucket's checkpoints as they were; running it again goes on where it stopped.
@@ -65,8 +65,8 @@ def command(
         where = pipeline.store.name
     return Answer(
         document={"pipeline": name, "bucket": where, **document},
-        text=lambda: _text(report, where),
-        verdict=NothingToDo(f"{where} had the checkpoint already")
+        lines=lambda: [_line(report, where)],
+        verdict=Failure.of(NothingToDo(f"the checkpoint was already synced to {where}"))
         if report.already_synced and error_if_none
         else None,
     )
@@ -81,7 +81,7 @@ def _document(report: PushReport) -> Mapping[str, Any]:
     }
 
 
-def _text(report: PushReport, where: str) -> str:
+def _line(report: PushReport, where: str) -> str:
     entry = report.entry
     if report.already_synced:
         return f"already synced: {described(entry)} is in {where}"

@@ -1,19 +1,21 @@
 """ckptsync show"""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from ckptsync.cli import documents, wiring
-from ckptsync.cli.answer import Answer, escaped
+from ckptsync.cli.answer import Answer
 from ckptsync.cli.invocation import Invocation, json_option, pipeline_argument
 from ckptsync.cli.tables import facts
 from ckptsync.cli.wording import counted, moment
 from ckptsync.operations.listing import Details, details
 from ckptsync.repository.files import FileEntry
 from ckptsync.units import format_age, format_size
+
+_DAMAGED_SHOWN: Final = 10
 
 
 @click.command("show")
@@ -31,7 +33,8 @@ def command(invocation: Invocation, checkpoint: str, name: str | None, files: bo
     name = config.choose(name)
     with wiring.wire(config, name, invocation.stop) as pipeline:
         found = details(pipeline, checkpoint)
-    listed = {"files": [_file(each) for each in found.manifest.files]} if files else {}
+    wanted = files and invocation.json  # a million may be made for nothing
+    listed = {"files": [_file(each) for each in found.manifest.files]} if wanted else {}
     return Answer(
         document={
             "pipeline": name,
@@ -39,7 +42,7 @@ def command(invocation: Invocation, checkpoint: str, name: str | None, files: bo
             "checkpoint": _document(found),
             **listed,
         },
-        text=lambda: _text(found, files=files),
+        lines=lambda: _lines(found, files=files),
     )
 
 
@@ -73,16 +76,14 @@ def _file(file: FileEntry) -> Mapping[str, Any]:
     }
 
 
-def _text(found: Details, *, files: bool) -> str:
-    text = facts(f"{found.entry.id} in {found.source}", _facts(found))
+def _lines(found: Details, *, files: bool) -> Iterator[str]:
+    yield from facts(f"{found.entry.id} in {found.source}", _facts(found))
     if not files:
-        return text
+        return
+    yield ""
     width = max((len(str(file.size)) for file in found.manifest.files), default=0)
-    lines = (
-        f"{file.mode:04o}  {file.size:>{width}}  {file.digest.hex()[:16]}  {escaped(file.path)}"
-        for file in found.manifest.files
-    )
-    return "\n".join((text, "", *lines))
+    for file in found.manifest.files:
+        yield f"{file.mode:04o}  {file.size:>{width}}  {file.digest.hex()[:16]}  {file.path}"
 
 
 def _facts(found: Details) -> Iterator[tuple[str, str]]:
@@ -105,5 +106,10 @@ def _facts(found: Details) -> Iterator[tuple[str, str]]:
         "objects",
         f"{header.totals.objects}, and a manifest of {format_size(entry.manifest.size)}",
     )
-    for key in entry.damaged:
-        yield "damaged", key
+    yield from (("damaged", value) for value in _damaged(entry.damaged))
+
+
+def _damaged(keys: Sequence[str]) -> Iterator[str]:
+    yield from keys[:_DAMAGED_SHOWN]
+    if len(keys) > _DAMAGED_SHOWN:
+        yield f"and {len(keys) - _DAMAGED_SHOWN} more: --json names all"

@@ -38,11 +38,16 @@ def command(invocation: Invocation, name: str | None) -> Answer:
     problems = [each.problem for each in found if each.problem is not None]
     return Answer(
         document={"pipelines": [_document(each) for each in found]},
-        text=lambda: "\n\n".join(
-            facts(f"{each.pipeline} in {each.store}", _facts(each)) for each in found
-        ),
-        verdict=problems[0] if problems else None,
+        lines=lambda: _lines(found),
+        verdict=Failure.of(problems[0]) if problems else None,
     )
+
+
+def _lines(found: Sequence[Status]) -> Iterator[str]:
+    for number, each in enumerate(found):
+        if number:
+            yield ""
+        yield from facts(f"{each.pipeline} in {each.store}", _facts(each))
 
 
 def _status(invocation: Invocation, config: Config, name: str) -> Status:
@@ -130,12 +135,13 @@ def _bucket_facts(found: Status) -> Iterator[tuple[str, str]]:
         return
     if bucket.distrust is not None:
         yield "bucket", f"not to be trusted: {bucket.distrust}"
+    elif bucket.head is None:
+        yield "bucket", "reachable, holds no checkpoint"
+    else:
+        yield "bucket", f"reachable, holds {counted(len(bucket.entries), 'checkpoint')}"
     head, latest = bucket.head, bucket.latest
     if head is None:
-        yield "bucket", "reachable, holds no checkpoint"
         return
-    if bucket.distrust is None:
-        yield "bucket", f"reachable, holds {counted(len(bucket.entries), 'checkpoint')}"
     yield "head", f"epoch {head.epoch}, timeline {head.timeline}, revision {head.revision}"
     this_node = " (this node)" if bucket.is_writer else ""
     yield "writer", f"{head.writer.node}{this_node}, {head.writer.state}"

@@ -7,7 +7,7 @@ from typing import Any, Final
 import click
 
 from ckptsync.cli import documents, wiring
-from ckptsync.cli.answer import Answer
+from ckptsync.cli.answer import Answer, Failure
 from ckptsync.cli.invocation import Invocation, json_option, pipeline_argument
 from ckptsync.cli.progress import bar
 from ckptsync.cli.wording import counted
@@ -35,7 +35,8 @@ _HINT: Final = (
     "--directory",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Compare a restored directory with its manifest; needs no bucket and no configuration.",
+    help="Compare a directory that was pulled with its manifest; needs no bucket and no "
+    "configuration.",
 )
 @click.option(
     "--manifest",
@@ -77,8 +78,10 @@ def _bucket(invocation: Invocation, name: str | None, checkpoints: str, *, full:
         where = pipeline.store.name
     return Answer(
         document={"pipeline": name, "bucket": where, **_document(report)},
-        text=lambda: "\n".join(_lines(report, where)),
-        verdict=None if report.sound else IntegrityError(f"{where} is damaged", hint=_HINT),
+        lines=lambda: _lines(report, where),
+        verdict=None
+        if report.sound
+        else Failure.of(IntegrityError(f"{where} is damaged", hint=_HINT)),
     )
 
 
@@ -133,12 +136,14 @@ def _directory(invocation: Invocation, directory: Path, manifest: Path | None) -
             "checked_bytes": report.bytes,
             "seconds": round(report.seconds, 3),
         },
-        text=lambda: "\n".join(_directory_lines(report, directory)),
+        lines=lambda: _directory_lines(report, directory),
         verdict=None
         if report.sound
-        else IntegrityError(
-            f"{directory} is not what was pushed as {report.checkpoint}",
-            hint="restore it again with 'ckptsync pull --to DIR'",
+        else Failure.of(
+            IntegrityError(
+                f"{directory} is not what was pushed as {report.checkpoint}",
+                hint="pull it again: 'ckptsync pull --to DIR'",
+            )
         ),
     )
 
