@@ -68,11 +68,9 @@ def _host(home: Path, node: str) -> Path:
 
 
 def _pipeline(root: Path, record: Path) -> "_Running":
-    return _Running(
-        [sys.executable, "-m", "tests.fakes.feldera_engine", str(root)]
-        + ["--record", str(record), "--interval", "0.6", "--count", "1000"]
-        + ["--batch-bytes", "400000", "--durable"]
-    )
+    engine = [sys.executable, "-m", "tests.fakes.feldera_engine", str(root)]
+    pace = ["--interval", "0.6", "--count", "1000", "--batch-bytes", "400000", "--durable"]
+    return _Running([*engine, "--record", str(record), *pace])
 
 
 class _Running:

@@ -1,4 +1,4 @@
-"""From what was stored to the manifest that says so. Pure."""
+"""From what was stored to the manifest that says so. Reads and writes nothing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ def assemble(
     node: str,
     at: datetime,
 ) -> Assembled:
-    """The manifest of the next checkpoint on a head.."""
+    """The manifest of the next checkpoint on a head, under a fresh id."""
     used = _Renumbering(known)
     files = Files()
     for file in pinned.files:

@@ -1,25 +1,29 @@
 """Bringing what a checkpoint lacks into the staging area, every byte verified on its way."""
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import groupby
 from threading import Lock
 from typing import Final
+
+import structlog
 
 from ckptsync.errors import IntegrityError, NotFound
 from ckptsync.hashing import Digest
 from ckptsync.model import Progress
+from ckptsync.operations.pieces import PackPiece, pack_pieces
 from ckptsync.operations.transfers import Transfers
 from ckptsync.repository import chunks
 from ckptsync.repository.files import Chunked, FileEntry, Packed
 from ckptsync.repository.manifest import Manifest
 from ckptsync.repository.objects import Codec, StoredObject
 from ckptsync.repository.repository import Repository
-from ckptsync.repository.untrusted import inflate, inflating
+from ckptsync.repository.untrusted import inflate_whole, inflating
 from ckptsync.sources.staged_file import StagedFile
 from ckptsync.sources.staging import Staging
+
+log = structlog.get_logger()
 
 ANOTHER: Final = "pull another one with --checkpoint ID; 'ckptsync verify' tells which are whole"
 
@@ -80,7 +84,8 @@ class Download:
         with ExitStack() as unfinished, self.transfers:
             for number in what.chunked:
                 self._fetch_chunked(files[number], unfinished)
-            for piece in self._pack_pieces(what.packed):
+            limit = self.repository.descriptor.chunk_size
+            for piece in pack_pieces(self.manifest, what.packed, limit=limit):
                 self.transfers.submit(self.transfers.borrow(), self._fetching(piece))
             self.transfers.drain()
 
@@ -111,7 +116,7 @@ class Download:
         length: int,
         finish: Callable[[], None],
     ) -> Callable[[memoryview], None]:
-        def task(buffer: memoryview) -> None:
+        def fetch(buffer: memoryview) -> None:
             body = buffer[: stored.size]
             self._read(stored, 0, body)
             hash_ = self.repository.descriptor.hash
@@ -123,10 +128,23 @@ class Download:
                 staged.write_at(start, body)
             else:
                 self._inflate_into(stored, body, digest, staged, start, length)
+
+        def task(buffer: memoryview) -> None:
+            self._twice(stored, lambda: fetch(buffer))
             finish()
             self.progress(length)
 
         return task
+
+    def _twice(self, stored: StoredObject, fetch: Callable[[], None]) -> None:
+        """Fetch again what seems damaged: bits flip on the way, too."""
+        try:
+            fetch()
+        except MissingObject:
+            raise
+        except IntegrityError as error:
+            log.warning("download.read_again", key=stored.key, error=str(error))
+            fetch()
 
     def _inflate_into(
         self,
@@ -148,44 +166,35 @@ class Download:
         if written != length or hasher.digest() != digest:
             raise self._damaged(stored)
 
-    def _pack_pieces(self, packed: Sequence[int]) -> Iterator["_PackPiece"]:
-        """Runs of neighbouring frames, each as long as a buffer holds."""
-        limit = self.repository.descriptor.chunk_size
-        files = self.manifest.files
+    def _fetching(self, piece: PackPiece) -> Callable[[memoryview], None]:
+        written: set[int] = set()
 
-        def place(number: int) -> tuple[int, int]:
-            location = files[number].location
-            assert isinstance(location, Packed)
-            return location.object, location.frame
-
-        piece: _PackPiece | None = None
-        for (object_number, frame), members in groupby(packed, place):
-            stored = self.manifest.objects[object_number]
-            if piece is None or not piece.takes(stored, frame, limit):
-                if piece is not None:
-                    yield piece
-                piece = _PackPiece(stored, frame)
-            piece.take(frame, list(members))
-        if piece is not None:
-            yield piece
-
-    def _fetching(self, piece: "_PackPiece") -> Callable[[memoryview], None]:
-        def task(buffer: memoryview) -> None:
+        def fetch(buffer: memoryview) -> None:
             body = buffer[: piece.size]
             self._read(piece.stored, piece.start, body)
             at = 0
             for frame, members in piece.frames:
                 length, raw = piece.stored.frames[frame].stored, piece.stored.frames[frame].raw
-                self._unpack(piece.stored, body[at : at + length], raw, members)
+                self._unpack(piece.stored, body[at : at + length], raw, members, written)
                 at += length
 
-        return task
+        return lambda buffer: self._twice(piece.stored, lambda: fetch(buffer))
 
     def _unpack(
-        self, stored: StoredObject, frame: memoryview, raw: int, members: Sequence[int]
+        self,
+        stored: StoredObject,
+        frame: memoryview,
+        raw: int,
+        members: Sequence[int],
+        written: set[int],
     ) -> None:
-        content = memoryview(inflate(frame, limit=raw, what=self.repository.named(stored.key)))
-        for number in members:
+        """Write those members of a frame that are not yet among `written`."""
+        missing = [number for number in members if number not in written]
+        if not missing:
+            return
+        what = self.repository.named(stored.key)
+        content = memoryview(inflate_whole(frame, size=raw, what=what))
+        for number in missing:
             entry = self.manifest.files[number]
             assert isinstance(entry.location, Packed)
             start = entry.location.offset
@@ -195,6 +204,7 @@ class Download:
             with self.staging.create(entry) as staged:
                 staged.write_at(0, data)
                 staged.commit()
+            written.add(number)
             self.progress(entry.size)
 
     def _read(self, stored: StoredObject, start: int, into: memoryview) -> None:
@@ -221,29 +231,6 @@ class Download:
 
 class MissingObject(IntegrityError):
     """An object that a committed checkpoint needs is not in the store."""
-
-
-class _PackPiece:
-    """Neighbouring frames of one pack, and the files wanted from each."""
-
-    def __init__(self, stored: StoredObject, first: int) -> None:
-        self.stored = stored
-        self.start = sum(frame.stored for frame in stored.frames[:first])
-        self.size = 0
-        self.frames: list[tuple[int, list[int]]] = []
-        self._next = first
-
-    def takes(self, stored: StoredObject, frame: int, limit: int) -> bool:
-        return (
-            stored is self.stored
-            and frame == self._next
-            and self.size + stored.frames[frame].stored <= limit
-        )
-
-    def take(self, frame: int, members: list[int]) -> None:
-        self.frames.append((frame, members))
-        self.size += self.stored.frames[frame].stored
-        self._next = frame + 1
 
 
 class _Countdown:

@@ -19,13 +19,14 @@ from ckptsync.errors import (
 from ckptsync.model import LocalCheckpoint, Progress
 from ckptsync.operations import resolve
 from ckptsync.operations.download import Download, MissingObject, missing
+from ckptsync.operations.foreign import warn_if_foreign
 from ckptsync.operations.manifests import manifest_bytes, remember_manifest
 from ckptsync.operations.pipeline import Pipeline
 from ckptsync.operations.resolve import LATEST, Fresh, Kept, Remote
 from ckptsync.operations.target import Target
 from ckptsync.operations.transfers import stoppable
 from ckptsync.repository import descriptor as descriptors
-from ckptsync.repository.epochs import require_no_rollback
+from ckptsync.repository.epochs import require_no_rollback, require_own_repository
 from ckptsync.repository.head import Entry
 from ckptsync.repository.manifest import Manifest
 from ckptsync.repository.register import head_lost
@@ -33,6 +34,7 @@ from ckptsync.repository.repository import Empty, Repository, look
 from ckptsync.sources.digests import Digests
 from ckptsync.sources.disk import require_space
 from ckptsync.sources.staging import Staging
+from ckptsync.state.identity import Remembered
 from ckptsync.stores.base import ObjectStore
 
 log = structlog.get_logger()
@@ -83,11 +85,11 @@ def pull(pipeline: Pipeline, wish: Wish, *, progress: Progress) -> PullReport:
     """
     started = monotonic()
     with _target(pipeline, wish).held() as target:
-        unfinished = None if wish.to else pipeline.state.identity.remembered().publishing
-        present = () if wish.to else _present(pipeline, wish)
+        unfinished = pipeline.state.identity.remembered().publishing
         if unfinished is not None and not wish.explicit:
             log.warning("pull.finishing", checkpoint=unfinished.checkpoint_id)
             wish = replace(wish, checkpoint=unfinished.checkpoint_id, explicit=True, force=True)
+        present = () if wish.to else _present(pipeline, wish)
         if not wish.explicit and (kept := resolve.local(present, wish.checkpoint)):
             return kept
         found = _look(pipeline, wish)
@@ -112,17 +114,25 @@ def _look(pipeline: Pipeline, wish: Wish) -> Remote | Fresh:
     """Raises HeadLost, RollbackDetected where this node has seen more than there is now."""
     me = pipeline.state.identity.remembered()
     found = resolve.remote(pipeline.store, pipeline.read_store, wish.checkpoint)
-    elsewhere = isinstance(found, Fresh) or found.read_only
-    if elsewhere and me.revision and isinstance(look(pipeline.store), Empty):
-        raise head_lost(pipeline.store.name, me)
+    if isinstance(found, Fresh) or found.read_only:
+        _require_never_filled(pipeline, me)
     if isinstance(found, Fresh):
         return found
     if not found.read_only and wish.checkpoint == LATEST and wish.to is None:
         require_no_rollback(found.head, me, pipeline.store.name)
-    owner = found.repository.descriptor.pipeline
-    if owner != pipeline.node.pipeline:
-        log.warning("pull.foreign_repository", store=found.repository.store.name, owner=owner)
+    warn_if_foreign(pipeline, found.repository)
     return found
+
+
+def _require_never_filled(pipeline: Pipeline, me: Remembered) -> None:
+    """Raises HeadLost, WrongRepository, RollbackDetected if the bucket is empty and was not."""
+    found = look(pipeline.store) if me.revision else None
+    if not isinstance(found, Empty):
+        return
+    if found.head is None or found.descriptor is None:
+        raise head_lost(pipeline.store.name, me)
+    require_own_repository(found.descriptor, me, pipeline.node, pipeline.store.name)
+    require_no_rollback(found.head.head, me, pipeline.store.name)
 
 
 def _target(pipeline: Pipeline, wish: Wish) -> Target:
@@ -203,6 +213,7 @@ def _restore(
             f"the pipeline is configured with '{pipeline.layout.name}'",
             hint="set the pipeline's layout to the one it was pushed with",
         )
+    pipeline.layout.require_restorable(manifest.engine, manifest.files, manifest.directories)
     descriptor = repository.descriptor
     staging = Staging(
         target.work,

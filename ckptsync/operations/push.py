@@ -114,9 +114,7 @@ def choose(pipeline: Pipeline, engine_id: str | None) -> LocalCheckpoint:
     )
 
 
-def _synced(
-    pipeline: Pipeline, writable: Writable, head: Head, engine: Engine
-) -> Entry | None:
+def _synced(pipeline: Pipeline, writable: Writable, head: Head, engine: Engine) -> Entry | None:
     """The live entry of a checkpoint that is in the bucket already, and is where it goes on from.
 
     After a pull went back to it, that is recorded first: the latest is this one again.

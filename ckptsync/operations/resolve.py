@@ -15,6 +15,7 @@ from ckptsync.model import LocalCheckpoint
 from ckptsync.repository import keys
 from ckptsync.repository.head import Entry, Head
 from ckptsync.repository.repository import Empty, Repository, look
+from ckptsync.repository.timelines import latest_fault, on_path, path
 from ckptsync.stores.base import ObjectStore
 
 log = structlog.get_logger()
@@ -75,29 +76,37 @@ def remote(store: ObjectStore, read_store: ObjectStore | None, wanted: str) -> R
                 entries=entries if read_only else entries[:1],
                 read_only=read_only,
             )
-        if wanted == LATEST:
-            raise IntegrityError(
-                f"{each.name} has checkpoints, but none that is live",
-                hint="'ckptsync list' shows their states",
-            )
     return Fresh(searched=searched)
 
 
 def candidates(repository: Repository, head: Head, wanted: str) -> Iterator[Entry]:
-    """Entries that answer to an engine's id, a checkpoint id, or "latest", the best first."""
+    """Entries that answer to an engine's id, a checkpoint id, or "latest", the best first.
+
+    For "latest" there is one at least, or IntegrityError.
+    """
     if wanted == LATEST:
-        latest = repository.find(head, head.latest) if head.latest else None
-        if latest is not None:
-            yield latest
-            # Those in head are choice enough for a replica; no page is read for them.
-            older = (each for each in reversed(head.checkpoints) if each.seq < latest.seq)
-            yield from (
-                each for each in older if each.state == "live" and each.timeline == latest.timeline
-            )
+        newest = latest(repository, head)
+        yield newest
+        # Those in head are choice enough for a replica; no page is read for them.
+        older = (each for each in reversed(head.checkpoints) if each.seq < newest.seq)
+        way = path(head)
+        yield from (each for each in older if each.state == "live" and on_path(each, way))
         return
     for entry in repository.entries(head):
         if wanted in (entry.engine_id, entry.id) and entry.state != "bad":
             yield entry
+
+
+def latest(repository: Repository, head: Head) -> Entry:
+    """What head calls the latest. Raises IntegrityError if it is none that a pull may take."""
+    found = repository.find(head, head.latest) if head.latest else None
+    fault = latest_fault(head, found)
+    if fault is None and found is not None:
+        return found
+    raise IntegrityError(
+        f"{repository.named(keys.HEAD)}: {fault or 'latest is null: it names no live checkpoint'}",
+        hint="'ckptsync list' shows the states of all; pull one of them with --checkpoint ID",
+    )
 
 
 def not_found(wanted: str, searched: Sequence[str]) -> CheckpointNotFound:

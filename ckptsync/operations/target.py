@@ -39,22 +39,23 @@ class Target:
 
     @contextmanager
     def held(self) -> Iterator[Self]:
-        """Keep others from the same directory meanwhile. Raises Busy.
+        """Keep others from the same directory. Raises Busy, or Refused if one has finished it.
 
         The pipeline's own storage is guarded by the lock of the pipeline.
         """
-        if self.home is None:
+        if self.home is None or self.directory is None:
             yield self
             return
         disk.make_private(self.home)
         lock = self.home / "lock"
-        try:
-            with PipelineLock(lock):
+        with PipelineLock(lock):
+            try:
+                _require_free(self.directory)
                 yield self
-        finally:
-            with suppress(OSError):  # holds what the next try goes on with, or is gone
-                if [path.name for path in self.home.iterdir()] == [lock.name]:
-                    shutil.rmtree(self.home)
+            finally:
+                with suppress(OSError):  # holds what the next try goes on with, or is gone
+                    if [path.name for path in self.home.iterdir()] == [lock.name]:
+                        shutil.rmtree(self.home)
 
     def appear(self, manifest: bytes, descriptor: bytes) -> None:
         """Give the finished directory its name; beside it what it can be verified with later."""
@@ -74,9 +75,19 @@ class Target:
             shutil.rmtree(self.home, ignore_errors=True)
 
 
+def _require_free(directory: Path) -> None:
+    with explained(directory, "examined"):
+        taken = _is_taken(directory)
+    if taken:
+        raise Refused(
+            f"{directory} was restored by another process meanwhile",
+            hint="use it, or restore into a new directory elsewhere",
+        )
+
+
 def _fault(directory: Path, home: Path, outside: Iterable[Path]) -> str | None:
     """Why nothing can be restored there."""
-    if directory.is_symlink() or (directory.exists() and not _is_empty(directory)):
+    if _is_taken(directory):
         return "is there already and not empty"
     if directory.is_mount():
         return "is a mount point, which cannot appear in one step; a directory below it can"
@@ -99,5 +110,7 @@ def descriptor_beside(directory: Path) -> Path:
     return directory.with_name(f"{directory.name}.ckptsync.json")
 
 
-def _is_empty(directory: Path) -> bool:
-    return directory.is_dir() and next(directory.iterdir(), None) is None
+def _is_taken(directory: Path) -> bool:
+    """Whether anything is there but an empty directory."""
+    empty = directory.is_dir() and next(directory.iterdir(), None) is None
+    return directory.is_symlink() or (directory.exists() and not empty)

@@ -10,7 +10,7 @@ from ckptsync.model import Progress
 from ckptsync.operations.verify_presence import GONE
 from ckptsync.operations.verify_references import Member, References
 from ckptsync.repository.objects import Codec, Frame, StoredObject
-from ckptsync.repository.untrusted import inflate, inflating
+from ckptsync.repository.untrusted import inflate_whole, inflating
 from ckptsync.stores.base import ObjectStore
 
 _DAMAGED: Final = "is damaged: its bytes are not those that were stored"
@@ -90,7 +90,7 @@ class Content:
         if not members:
             return None
         try:
-            content = memoryview(inflate(body, limit=frame.raw, what=f"frame {place}"))
+            content = memoryview(inflate_whole(body, size=frame.raw, what=f"frame {place}"))
         except IntegrityError as error:
             return str(error)
         sound = all(

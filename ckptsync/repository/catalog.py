@@ -1,6 +1,7 @@
 """Catalog pages: older entries, spilled from head so that head stays small."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, Literal
 
 import zstandard
@@ -8,8 +9,8 @@ import zstandard
 from ckptsync.errors import IntegrityError
 from ckptsync.hashing import Hash
 from ckptsync.repository import keys
-from ckptsync.repository.head import Entry, Head, Page
-from ckptsync.repository.untrusted import Record, inflate, parse
+from ckptsync.repository.head import LIMIT, Entry, Head, Page
+from ckptsync.repository.untrusted import One, Record, inflate, parse
 
 SPILL_ABOVE: Final = 512
 SPILL: Final = 256
@@ -19,7 +20,7 @@ INFLATED_LIMIT: Final = 32 << 20
 
 class CatalogPage(Record):
     format: Literal["ckptsync/catalog"] = "ckptsync/catalog"
-    version: Literal[1] = 1
+    version: One = 1
     repository_id: str
     entries: tuple[Entry, ...]
 
@@ -34,16 +35,29 @@ class Spill:
 
 
 def spill(head: Head, hash_: Hash) -> Spill | None:
-    """Move the oldest entries of a head that has too many into a page; None if it has not.
+    """Move the oldest entries of a head that has too many, or too long ones, into a page.
 
-    `latest` always stays in head: it has the greatest seq or is named by a fork of old.
+    None if it has not. `latest` always stays in head, and so does an entry that is older than
+    the newest page. Raises IntegrityError if nobody could read the page.
     """
-    if len(head.checkpoints) <= SPILL_ABOVE:
+    if len(head.checkpoints) <= SPILL_ABOVE and not _is_heavy(head):
         return None
-    movable = [entry for entry in head.checkpoints if entry.id != head.latest][:SPILL]
+    paged = head.pages[-1].seq[1] if head.pages else 0
+    movable = [each for each in head.checkpoints if each.seq > paged and each.id != head.latest]
+    movable = movable[: min(SPILL, -(-len(movable) // 2))]
+    if not movable:
+        return None
     moved = {entry.id for entry in movable}
     page = CatalogPage(repository_id=head.repository_id, entries=tuple(movable))
-    data = zstandard.compress(page.model_dump_json().encode(), 3)
+    text = page.model_dump_json().encode()
+    data = zstandard.compress(text, 3)
+    if len(text) > INFLATED_LIMIT or len(data) > STORED_LIMIT:
+        raise IntegrityError(
+            f"a catalog page of {len(movable)} checkpoints of repository {head.repository_id} "
+            f"would take {len(text)} bytes ({len(data)} stored); "
+            f"{INFLATED_LIMIT} ({STORED_LIMIT}) are allowed",
+            hint="'ckptsync list --remote' shows what it holds; look for ids of unusual length",
+        )
     reference = Page(
         key=keys.catalog(),
         digest=hash_.of(data).hex(),
@@ -59,6 +73,11 @@ def spill(head: Head, hash_: Hash) -> Spill | None:
     return Spill(key=reference.key, data=data, head=slim)
 
 
+def _is_heavy(head: Head) -> bool:
+    """Whether the entries take more than half of what head may take."""
+    return sum(len(entry.model_dump_json()) for entry in head.checkpoints) > LIMIT // 2
+
+
 def decode(data: bytes, page: Page, head: Head, hash_: Hash, what: str) -> tuple[Entry, ...]:
     """The entries of a stored page. Raises IntegrityError if it is not what head refers to."""
     if hash_.of(data).hex() != page.digest:
@@ -66,4 +85,11 @@ def decode(data: bytes, page: Page, head: Head, hash_: Hash, what: str) -> tuple
     read = parse(CatalogPage, inflate(data, limit=INFLATED_LIMIT, what=what), what)
     if read.repository_id != head.repository_id or len(read.entries) != page.count:
         raise IntegrityError(f"{what} is not the page that head names")
+    seqs = [page.seq[0] - 1, *(entry.seq for entry in read.entries)]
+    in_order = all(before < after for before, after in pairwise(seqs)) and seqs[-1] <= page.seq[1]
+    if not in_order or len({entry.id for entry in read.entries}) < page.count:
+        raise IntegrityError(
+            f"{what} is damaged: its checkpoints are not {page.count} in order, "
+            f"from seq {page.seq[0]} to {page.seq[1]}"
+        )
     return read.entries

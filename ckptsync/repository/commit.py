@@ -75,7 +75,7 @@ def commit(register: Register, repository: Repository, attempt: Attempt, at: dat
             log.info("commit.head_moved", checkpoint=attempt.checkpoint)
             register.pause(unanswered=unanswered)
             continue
-        return entry_of(attempt, at, old.head.epoch)
+        return entry_of(attempt, at)
     raise register.gave_up(moved)
 
 
@@ -138,7 +138,7 @@ def _spilled(repository: Repository, head: Head) -> Head:
 
 def with_checkpoint(head: Head, attempt: Attempt, at: datetime) -> Head:
     """The head after this commit, but for its write id."""
-    entry = entry_of(attempt, at, head.epoch)
+    entry = entry_of(attempt, at)
     forked: tuple[Timeline, ...] = ()
     if attempt.line.forks is not None:
         forked = (_forked(entry.timeline, attempt.parent, head, attempt.line.forks, at),)
@@ -154,13 +154,13 @@ def with_checkpoint(head: Head, attempt: Attempt, at: datetime) -> Head:
     )
 
 
-def entry_of(attempt: Attempt, at: datetime, epoch: int) -> Entry:
+def entry_of(attempt: Attempt, at: datetime) -> Entry:
     header = attempt.manifest.header
     return Entry(
         id=attempt.checkpoint,
         seq=keys.seq(attempt.checkpoint),
         timeline=header.timeline,
-        epoch=epoch,
+        epoch=header.epoch,
         engine_id=header.engine.id,
         step=header.engine.step,
         records=header.engine.records,
@@ -182,6 +182,8 @@ def require_still_there(
     """
     if head.next_seq != keys.seq(attempt.checkpoint):
         raise MustReplan("another checkpoint was committed meanwhile")
+    if head.epoch != attempt.manifest.header.epoch:
+        raise MustReplan("this node took another epoch meanwhile")
     if attempt.parent is not None and parent is None:
         raise MustReplan("the parent checkpoint is no longer there")
     if attempt.parent and parent and parent.damaged != attempt.parent.damaged:

@@ -8,8 +8,8 @@ from typing import Final, Literal
 
 from ckptsync.errors import IntegrityError
 from ckptsync.hashing import Hash
-from ckptsync.repository.head import CondemnedList
-from ckptsync.repository.untrusted import Record, inflate, parse
+from ckptsync.repository.head import CondemnedList, Count
+from ckptsync.repository.untrusted import One, Record, inflate, parse
 
 STORED_LIMIT: Final = 64 << 20
 INFLATED_LIMIT: Final = 256 << 20
@@ -17,9 +17,9 @@ INFLATED_LIMIT: Final = 256 << 20
 
 class Condemned(Record):
     format: Literal["ckptsync/condemned"] = "ckptsync/condemned"
-    version: Literal[1] = 1
+    version: One = 1
     repository_id: str
-    generation: int
+    generation: Count
     keys: tuple[str, ...]
 
 
@@ -27,4 +27,7 @@ def decode(data: bytes, named: CondemnedList, hash_: Hash, what: str) -> frozens
     """The keys of a stored list. Raises IntegrityError if it is not what head refers to."""
     if hash_.of(data).hex() != named.digest:
         raise IntegrityError(f"{what} is damaged: its digest is not the one that head names")
-    return frozenset(parse(Condemned, inflate(data, limit=INFLATED_LIMIT, what=what), what).keys)
+    read = parse(Condemned, inflate(data, limit=INFLATED_LIMIT, what=what), what)
+    if read.generation != named.generation:
+        raise IntegrityError(f"{what} is of generation {read.generation}, not {named.generation}")
+    return frozenset(read.keys)

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, AwareDatetime, Field, ValidationError, mode
 from ckptsync.errors import IntegrityError
 from ckptsync.hashing import Hash
 from ckptsync.repository import keys
-from ckptsync.repository.untrusted import Record, newer, parse
+from ckptsync.repository.untrusted import One, Record, newer, parse
 from ckptsync.stores.base import ObjectStore
 
 MIB: Final = 1 << 20
@@ -26,11 +26,11 @@ class Descriptor(Record):
     """The choices that every later byte depends on. What it says wins over any configuration."""
 
     format: Literal["ckptsync/repository"] = "ckptsync/repository"
-    version: Literal[1] = 1
+    version: One = 1
     repository_id: str
     created_at: AwareDatetime
     pipeline: str
-    hosts: Literal[1] = 1
+    hosts: One = 1
     hash: Annotated[Hash, Field(strict=False)] = Hash.BLAKE3
     chunk_size: Annotated[int, Field(ge=4 * MIB, le=512 * MIB), AfterValidator(_power_of_two)] = (
         32 * MIB

@@ -77,6 +77,11 @@ class Files(Sequence[FileEntry]):
     def bytes(self) -> int:
         return sum(self._sizes)
 
+    @property
+    def most_chunks(self) -> int:
+        """Of any one file."""
+        return max((len(each.chunks) for each in self._chunked.values()), default=0)
+
     def place_in_packs(self, number: int) -> int:
         """Orders packed files as they lie: by object, frame, and offset."""
         return (self._objects[number] << 32 | self._frames[number]) << 32 | self._offsets[number]

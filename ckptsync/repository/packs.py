@@ -18,6 +18,8 @@ from ckptsync.repository.objects import Codec, Frame, StoredObject
 FRAME_TARGET: Final = 1 << 20
 MAX_FRAME: Final = 32 << 20
 """Inflated bytes of a frame that a reader accepts."""
+MAX_FRAMES: Final = 1 << 16
+"""Of one pack."""
 _BLOCK: Final = tarfile.BLOCKSIZE
 _END_OF_ARCHIVE: Final = bytes(2 * _BLOCK)
 _LEVEL: Final = 1
@@ -40,7 +42,9 @@ class PackBuilder:
     def fits(self, size: int) -> bool:
         """Whether a file of `size` bytes can still be added."""
         raw = len(self._open) + footprint(size) + len(_END_OF_ARCHIVE)
-        return self._size + _worst_case(raw) <= self._target or self.empty
+        # The file may fill a frame, and the end of the archive takes another.
+        room = len(self._frames) + 2 <= MAX_FRAMES
+        return (room and self._size + _worst_case(raw) <= self._target) or self.empty
 
     @property
     def empty(self) -> bool:

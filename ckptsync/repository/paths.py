@@ -1,7 +1,7 @@
 """The paths that a manifest may name."""
 
-from bisect import bisect_left
 from collections.abc import Sequence
+from heapq import merge
 from itertools import pairwise
 from typing import Final
 
@@ -44,13 +44,19 @@ def check_tree(files: Sequence[str], directories: Sequence[str], what: str) -> N
                 raise IntegrityError(
                     f"{what} is damaged: {after!r:.80} is out of order or there twice"
                 )
-    parents: set[str] = set(directories)
-    for path in (*files, *directories):
-        parent = path.rpartition("/")[0]
-        while parent and parent not in parents:
-            parents.add(parent)
-            parent = parent.rpartition("/")[0]
-    for directory in parents:
-        at = bisect_left(files, directory)
-        if at < len(files) and files[at] == directory:
-            raise IntegrityError(f"{what} is damaged: {directory!r:.80} is a file and a directory")
+    declared = frozenset(directories)
+    both = next(iter(declared.intersection(files)), None)
+    if both is not None:
+        raise IntegrityError(f"{what} is damaged: {both!r:.80} is a file and a directory")
+    # The paths that begin with a file's stand right behind it, so the files that begin the
+    # current path are a stack. Those below its top were compared with the top when that came.
+    beginning: list[str] = []
+    for path in merge(files, directories):
+        while beginning and not path.startswith(beginning[-1]):
+            beginning.pop()
+        if beginning and path[len(beginning[-1])] == "/":
+            raise IntegrityError(
+                f"{what} is damaged: {beginning[-1]!r:.80} is a file and a directory"
+            )
+        if path not in declared:
+            beginning.append(path)

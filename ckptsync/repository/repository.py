@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ckptsync.errors import (
+    Busy,
     HeadLost,
     IntegrityError,
     NotFound,
     RepositoryNotFound,
 )
 from ckptsync.model import CheckpointId
-from ckptsync.repository import catalog, condemned, head, keys, manifest
+from ckptsync.repository import catalog, condemned, head, keys, manifest, manifest_reader
 from ckptsync.repository import descriptor as descriptors
 from ckptsync.repository.descriptor import Descriptor
 from ckptsync.repository.head import CondemnedList, Entry, Head, Page
@@ -117,11 +118,17 @@ class Repository:
             )
 
     def decode_manifest(self, data: bytes, entry: Entry) -> Manifest:
-        """Raises IntegrityError, UnsupportedFormat."""
+        """Raises IntegrityError, also unless it says what the entry says; UnsupportedFormat."""
         what = self.named(keys.manifest(entry.id))
-        read = manifest.decode(data, self.descriptor, what)
+        read = manifest_reader.decode(data, self.descriptor, what)
         if read.checkpoint != entry.id:
             raise IntegrityError(f"{what} describes checkpoint {read.checkpoint}")
+        for name, (inside, outside) in _shared_facts(read, entry).items():
+            if inside != outside:
+                raise IntegrityError(
+                    f"{what} gives {name} as {inside!r:.80}, head as {outside!r:.80}",
+                    hint="pull another checkpoint: --checkpoint ID; 'ckptsync list' shows them",
+                )
         return read
 
     def manifest(self, entry: Entry) -> Manifest:
@@ -135,6 +142,17 @@ class Repository:
 
     def _get(self, key: str, limit: int) -> bytes:
         return self.store.get(key, limit=limit).data
+
+
+def _shared_facts(read: Manifest, entry: Entry) -> dict[str, tuple[object, object]]:
+    """What both a manifest and its entry say."""
+    header = read.header
+    facts = {name: getattr(header, name) for name in ("timeline", "epoch")}
+    facts |= {name: getattr(header.totals, name) for name in ("bytes", "new_bytes")}
+    engine = ("step", "records", "lineage", "fingerprint")
+    facts |= {name: getattr(header.engine, name) for name in engine}
+    shared = {name: (fact, getattr(entry, name)) for name, fact in facts.items()}
+    return {"engine_id": (header.engine.id, entry.engine_id)} | shared
 
 
 def look(store: ObjectStore) -> tuple[Repository, HeadAt] | Empty:
@@ -168,10 +186,23 @@ def look(store: ObjectStore) -> tuple[Repository, HeadAt] | Empty:
     return repository, found
 
 
+def _has_head(store: ObjectStore) -> bool:
+    try:
+        store.stat(keys.HEAD)
+    except NotFound:
+        return False
+    return True
+
+
 def require_no_manifest(store: ObjectStore) -> None:
-    """Raises HeadLost if there is any manifest, as there must not be where there is no head."""
+    """Raises HeadLost if there is any manifest, as there must not be where there is no head.
+
+    Raises Busy if another node has created the repository since head was looked for.
+    """
     stray = next(iter(store.walk(keys.MANIFESTS)), None)
     if stray is not None:
+        if _has_head(store):
+            raise Busy(f"{store.name}: another node has just created it", hint="try again")
         raise HeadLost(
             f"{store.name}: head.json is gone, but {stray.key} is there: "
             "the list of checkpoints is lost, not empty",

@@ -1,25 +1,32 @@
 """Reading bytes that anybody may have written: bounded inflation, bounded JSON."""
 
+import codecs
 import io
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import zstandard
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ckptsync.errors import IntegrityError, UnsupportedFormat
 
 MAX_DEPTH: Final = 32
 MAX_WINDOW: Final = 1 << 27  # bytes of memory that one zstd stream may ask for
 _PIECE: Final = 1 << 20
+_LENGTHS: Final = (1 << 10, 1 << 15, 1 << 30)  # tried in turn: nearly every value is short
+TOO_LONG: Final = object()
+"""What no JSON value is."""
 
 # A string that never ends is matched too: to try at each of its quotes would take hours.
 _BRACKETS_AND_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
-_WHITESPACE = re.compile(r"[ \t\n\r]*")
+_WHITESPACE = re.compile(rb"[ \t\n\r]*")
 
 M = TypeVar("M", bound="Record")
+
+One = Annotated[int, Field(ge=1, le=1)]
+"""The number 1; a Literal would take `true` for it."""
 
 
 class Record(BaseModel):
@@ -89,6 +96,14 @@ def inflate(data: bytes | memoryview, *, limit: int, what: str) -> bytes:
     return out.getvalue()
 
 
+def inflate_whole(data: bytes | memoryview, *, size: int, what: str) -> bytes:
+    """Decompress zstd data. Raises IntegrityError unless it is undamaged and gives `size` bytes."""
+    content = inflate(data, limit=size, what=what)
+    if len(content) != size:
+        raise IntegrityError(f"{what} inflates to {len(content)} bytes in place of {size}")
+    return content
+
+
 def inflating(data: bytes | memoryview, *, what: str) -> Iterator[memoryview]:
     """Decompress zstd data piece by piece; each piece is valid until the next is asked for.
 
@@ -106,68 +121,114 @@ def inflating(data: bytes | memoryview, *, what: str) -> Iterator[memoryview]:
 
 
 class Members:
-    """The members of one large JSON object, read one at a time; arrays element by element.
+    """The members of a JSON object read one at a time, arrays element by element.
 
-    The whole text is held once; no tree of it is ever built.
+    The text is held once, as bytes; of what it says only one value at a time, from so many
+    bytes of text at most that a value made of brackets alone still takes little memory.
     """
 
-    def __init__(self, text: str, what: str) -> None:
-        self._text = text
+    def __init__(self, data: bytes, what: str, *, limit: int, start: int = 0) -> None:
+        """`limit` is the bytes that all names and values may take which `value` reads."""
+        self._data = data
         self._what = what
-        self._at = 0
+        self._left = limit
+        self._at = start
         self._scan = json.JSONDecoder().raw_decode
 
+    @property
+    def at(self) -> int:
+        """The offset of the byte to be read next."""
+        return self._at
+
     def __iter__(self) -> Iterator[str]:
-        """The names, in order. After each, call value() or elements() exactly once."""
-        self._expect("{")
+        """The names, in order. After each, call value(), elements() or places() exactly once."""
+        self._expect(b"{")
         seen: set[str] = set()
-        if self._next() == "}":
+        if self._next() == b"}":
             self._at += 1
-        else:
-            while True:
-                self._next()
-                name = self.value()
-                if not isinstance(name, str) or name in seen:
-                    raise self._damaged("a member has no name of its own")
-                seen.add(name)
-                self._expect(":")
-                yield name
-                if self._expect(",}") == "}":
-                    break
+            return
+        while True:
+            name = self.value()
+            if not isinstance(name, str) or name in seen:
+                raise self._damaged("a member has no name of its own")
+            seen.add(name)
+            self._expect(b":")
+            yield name
+            if self._expect(b",}") == b"}":
+                return
+
+    def end(self) -> None:
+        """Raises IntegrityError if more than the object is there."""
         if self._next():
             raise self._damaged("more follows the end of the document")
 
     def value(self) -> Any:
-        """The current member's value, or the current element's."""
+        """The current member's value."""
         self._next()
-        try:
-            value, self._at = self._scan(self._text, self._at)
-        except (ValueError, RecursionError) as error:
-            raise self._damaged(str(error)) from None
+        start = self._at
+        value = self._short(self._left)
+        self._left -= self._at - start
         return value
 
-    def elements(self) -> Iterator[Any]:
-        """The elements of the current member, which must be an array."""
-        self._expect("[")
-        if self._next() == "]":
+    def elements(self, *, limit: int) -> Iterator[Any]:
+        """The elements of the current member, an array, each of at most `limit` bytes."""
+        for _ in self.places():
+            yield self._short(limit)
+
+    def places(self) -> Iterator[int]:
+        """The offset of each element of the current member, an array.
+
+        After each, call element(), or read it otherwise and call went_on().
+        """
+        self._expect(b"[")
+        if self._next() == b"]":
             self._at += 1
             return
         while True:
-            yield self.value()
-            if self._expect(",]") == "]":
+            self._next()
+            yield self._at
+            if self._expect(b",]") == b"]":
                 return
 
-    def _next(self) -> str:
-        match = _WHITESPACE.match(self._text, self._at)
-        self._at = match.end() if match else self._at
-        return self._text[self._at : self._at + 1]
+    def went_on(self, to: int) -> None:
+        """Go on from an offset up to which another reader has read."""
+        self._at = to
 
-    def _expect(self, allowed: str) -> str:
+    def element(self, *, limit: int) -> Any:
+        """The value that begins here; TOO_LONG, and nothing read, if `limit` bytes do not do."""
+        for each in _LENGTHS:
+            length = min(each, limit)
+            piece = self._data[self._at : self._at + length]
+            whole = len(piece) < length
+            try:
+                text, _ = codecs.utf_8_decode(piece, "strict", whole)
+                value, end = self._scan(text)
+            except (ValueError, RecursionError) as error:
+                if whole:
+                    raise self._damaged(str(error)) from None
+                continue
+            if end < len(text) or whole:
+                self._at += end if text.isascii() else len(text[:end].encode())
+                return value
+        return TOO_LONG
+
+    def _short(self, limit: int) -> Any:
+        value = self.element(limit=limit)
+        if value is TOO_LONG:
+            raise self._damaged(f"no value that ends within {limit} bytes")
+        return value
+
+    def _next(self) -> bytes:
+        match = _WHITESPACE.match(self._data, self._at)
+        self._at = match.end() if match else self._at
+        return self._data[self._at : self._at + 1]
+
+    def _expect(self, allowed: bytes) -> bytes:
         found = self._next()
         if not found or found not in allowed:
-            raise self._damaged(f"expected one of {allowed!r}, found {found!r}")
+            raise self._damaged(f"expected one of {allowed.decode()!r}, found {found!r}")
         self._at += 1
         return found
 
     def _damaged(self, reason: str) -> IntegrityError:
-        return IntegrityError(f"{self._what} is damaged: at character {self._at}: {reason}")
+        return IntegrityError(f"{self._what} is damaged: at byte {self._at}: {reason}")

@@ -1,6 +1,6 @@
 """What a layout knows: how one kind of engine writes checkpoints, and how to put one back."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +83,10 @@ class Staged(Protocol):
         """
         ...
 
+    def read(self, file: File) -> bytes:
+        """A small file's bytes, wherever they are by now."""
+        ...
+
     def holds(self, file: File, at: Path) -> bool:
         """Whether a regular file with these very bytes lies at a path. Reads it."""
         ...
@@ -116,11 +120,21 @@ class Layout(Protocol):
         """Open every file before a byte is read. Raises Vanished if any is gone."""
         ...
 
+    def require_restorable(
+        self, engine: Engine, files: Iterable[File], directories: Sequence[str]
+    ) -> None:
+        """Raises IntegrityError unless a checkpoint of this layout looks like that.
+
+        Decided from names alone, before a byte is fetched; whatever `pin` gives must pass.
+        """
+        ...
+
     def publish(self, staged: Staged, root: Path) -> None:
         """Put a checkpoint in place so that the engine resumes from it.
 
         A crash at any step leaves the old checkpoint or the new one; calling it again finishes.
-        Raises EngineRunning; SourceError if something else lies in the way.
+        Raises, before it changes anything, IntegrityError if the engine could not resume from it,
+        EngineRunning, and SourceError if something else lies in the way.
         """
         ...
 

@@ -10,6 +10,7 @@ from typing import Final
 MARKERS: Final = ("_SUCCESS", "commit_success.txt")
 
 _TEMPORARY: Final = ("*.tmp", "tmp-*", "*.orbax-checkpoint-tmp*")
+_LOST_AND_FOUND: Final = "lost+found"  # at the root of an ext filesystem
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MARKER_SLACK_NS: Final = 2_000_000_000
 
@@ -53,6 +54,16 @@ class Candidate:
         return _EPOCH + timedelta(microseconds=self.changed_ns // 1000)
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a directory of the storage root is no checkpoint's and no trainer's."""
+    return name.startswith(".") or name == _LOST_AND_FOUND
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a trainer still writes under this name."""
+    return any(fnmatchcase(name, pattern) for pattern in _TEMPORARY)
+
+
 def complete(
     candidates: Iterable[Candidate], *, marker_required: bool, quiet: timedelta, now: datetime
 ) -> list[Candidate]:
@@ -62,7 +73,7 @@ def complete(
     decides, unless the directory changed after it; then, as without markers, nothing in it may
     have changed for `quiet`: it may be half written, or half deleted.
     """
-    named = [candidate for candidate in candidates if not _is_temporary(candidate.name)]
+    named = [candidate for candidate in candidates if not is_temporary(candidate.name)]
     by_marker = marker_required or any(candidate.marked_ns is not None for candidate in named)
 
     def is_complete(candidate: Candidate) -> bool:
@@ -102,7 +113,3 @@ def _without_random(found: re.Match[str]) -> str:
     """Nothing for a hash or UUID; what is all digits stays."""
     text = found.group()
     return text if text.isdecimal() else ""
-
-
-def _is_temporary(name: str) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in _TEMPORARY)

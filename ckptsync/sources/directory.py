@@ -4,7 +4,7 @@ PyTorch, Orbax, Hugging Face trainers, RocksDB checkpoints.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -13,23 +13,23 @@ from ckptsync.errors import EngineRunning, SourceError, Vanished
 from ckptsync.hashing import Hash
 from ckptsync.model import Engine, File, LocalCheckpoint
 from ckptsync.sources.base import Derived, Staged
-from ckptsync.sources.candidates import MARKERS, Candidate, complete, rivals
+from ckptsync.sources.candidates import (
+    MARKERS,
+    Candidate,
+    complete,
+    is_hidden,
+    is_temporary,
+    rivals,
+)
 from ckptsync.sources.disk import sync_directory
 from ckptsync.sources.faults import explained
 from ckptsync.sources.listing import require_root
 from ckptsync.sources.pin import OpenFiles
-from ckptsync.sources.publish import (
-    Quarantine,
-    install,
-    require_directories_below,
-    require_inside,
-    require_plain,
-)
+from ckptsync.sources.publish import Quarantine, install
+from ckptsync.sources.restorable import require_tree, unfit
 
 NAME: Final = "directory"
 QUIET: Final = timedelta(seconds=30)
-
-_LOST_AND_FOUND: Final = "lost+found"  # at the root of an ext filesystem
 
 
 def utc_now() -> datetime:
@@ -77,19 +77,21 @@ class Directory:
             raise
         return pinned
 
+    def require_restorable(
+        self, engine: Engine, files: Iterable[File], directories: Sequence[str]
+    ) -> None:
+        require_tree(engine.id, files, directories)
+        if is_hidden(engine.id) or is_temporary(engine.id):
+            raise unfit(f"the checkpoint's name {engine.id!r} is one that no trainer resumes from")
+
     def publish(self, staged: Staged, root: Path) -> None:
+        name = staged.engine.id
+        self.require_restorable(staged.engine, staged.files(), staged.directories)
         if self.engine_running():
             raise EngineRunning(
                 f"an engine is running in {root}, says the hook engine_running",
                 hint="stop the engine first",
             )
-        name = staged.engine.id
-        require_plain(name)
-        require_directories_below(name, staged.directories)
-        for file in staged.files():
-            require_inside(file.path)
-            if not file.path.startswith(f"{name}/"):
-                raise SourceError(f"the manifest of {name} names {file.path!r}, which is not in it")
         with explained(root, "published"):
             staged.begin()
             quarantine = Quarantine(staged)
@@ -165,7 +167,7 @@ def _directories(root: Path) -> list[str]:
     others: list[str] = []
     with explained(root, "listed"), os.scandir(root) as entries:
         for entry in entries:
-            if not entry.name.startswith(".") and entry.name != _LOST_AND_FOUND:
+            if not is_hidden(entry.name):
                 kind = directories if entry.is_dir(follow_symlinks=False) else others
                 kind.append(entry.name)
     if others and not directories:

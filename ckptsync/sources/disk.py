@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from ckptsync.errors import LocalDiskFull, SourceError
-from ckptsync.sources.faults import explained
+from ckptsync.sources.faults import creating, explained
+
+DIRECTORY: Final = 0o755
+"""The mode of what an engine shall find, less the umask. No manifest holds modes of directories."""
 
 CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -117,27 +120,27 @@ def copy_file(source: Path, target: Path) -> None:
         os.close(from_descriptor)
 
 
-def make_private(path: Path) -> None:
-    """Make a directory that is this user's alone, or make sure that it is one.
+def make_private(path: Path) -> bool:
+    """Make a directory that is this user's alone, or make sure that it is one; True if made.
 
     Whoever else could write there could exchange a file after it was verified, or lead us
-    elsewhere by a link. Raises SourceError; FileNotFoundError if the parent is not there.
+    elsewhere by a link. Never makes a parent. Raises SourceError, PermissionRefused, LocalDiskFull.
     """
-    with suppress(FileExistsError):
-        path.mkdir(mode=0o700)
-    facts = path.lstat()
-    if not stat.S_ISDIR(facts.st_mode):
-        raise SourceError(f"{path} is not a directory", hint="move it away")
-    if facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
-        raise SourceError(
-            f"{path} can be written by others than this user",
-            hint="move it away, or give it to this user with mode 0700",
-        )
+    with creating(path):
+        try:
+            path.mkdir(mode=0o700)
+        except FileExistsError:
+            _require_private(path)
+            return False
+    return True
 
 
 def require_same_filesystem(work: Path, root: Path) -> None:
-    """Both exist. Raises SourceError if a rename from one into the other is impossible."""
-    if work.stat().st_dev != root.stat().st_dev:
+    """Raises SourceError if a rename from one into the other is, or will be, impossible.
+
+    What is still to be made counts as being where its parent is; that must be there.
+    """
+    if _device(work) != _device(root):
         raise SourceError(
             f"{work} is on another filesystem than the storage root {root}, so a checkpoint "
             "cannot be put in place in one step",
@@ -154,6 +157,22 @@ def require_space(path: Path, needed: int) -> None:
         raise LocalDiskFull(
             f"the filesystem of {path} has {free:,} bytes free, {needed:,} are needed",
             hint="free some space, or set work_path and storage_path to a larger filesystem",
+        )
+
+
+def _device(path: Path) -> int:
+    with creating(path):
+        return (path if path.exists() else path.parent).stat().st_dev
+
+
+def _require_private(path: Path) -> None:
+    facts = path.lstat()
+    if not stat.S_ISDIR(facts.st_mode):
+        raise SourceError(f"{path} is not a directory", hint="move it away")
+    if facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
+        raise SourceError(
+            f"{path} can be written by others than this user",
+            hint="move it away, or give it to this user with mode 0700",
         )
 
 

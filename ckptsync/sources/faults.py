@@ -17,6 +17,17 @@ def explained(path: Path, doing: str) -> Iterator[None]:
         raise explain(error, path, doing) from error
 
 
+@contextmanager
+def creating(path: Path) -> Iterator[None]:
+    """As `explained`, where it is the parent directory that must be there, not the path."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _uncreatable(path) from error
+    except OSError as error:
+        raise explain(error, path, "created") from error
+
+
 def explain(error: OSError, path: Path, doing: str) -> CkptsyncError:
     match error.errno:
         case errno.ENOENT | errno.ENOTDIR | errno.ESTALE:
@@ -28,6 +39,11 @@ def explain(error: OSError, path: Path, doing: str) -> CkptsyncError:
             )
         case errno.ELOOP:
             return SourceError(f"{path} cannot be {doing}: it is a symbolic link")
+        case errno.EFBIG:
+            return SourceError(
+                f"{path} cannot be {doing}: no file may be that large here",
+                hint="raise the limit of file sizes (ulimit -f) or use another filesystem",
+            )
         case errno.ENOSPC | errno.EDQUOT:
             return LocalDiskFull(
                 f"{path} cannot be {doing}: {error.strerror}", hint="free some space"
@@ -44,3 +60,15 @@ def explain(error: OSError, path: Path, doing: str) -> CkptsyncError:
             )
         case _:
             return SourceError(f"{path} cannot be {doing}: {error.strerror or error}")
+
+
+def _uncreatable(path: Path) -> SourceError:
+    if path.parent.is_dir():
+        return SourceError(
+            f"{path} cannot be created: {path.parent} takes no new files or directories",
+            hint="use a directory of an ordinary filesystem",
+        )
+    return SourceError(
+        f"{path} cannot be created: its parent directory is not there",
+        hint=f"mount its disk, or create {path.parent}",
+    )

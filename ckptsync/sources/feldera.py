@@ -5,7 +5,7 @@ have drained, which may take minutes or never happen: only then can it be resume
 the two newest and deletes the others, from the catalog first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -13,7 +13,7 @@ from typing import Final
 from ckptsync.errors import SourceError, Vanished
 from ckptsync.hashing import Hash
 from ckptsync.model import Engine, File, LocalCheckpoint
-from ckptsync.sources import pidlock
+from ckptsync.sources import feldera_manifest, pidlock
 from ckptsync.sources.base import Derived, Staged
 from ckptsync.sources.faults import explained
 from ckptsync.sources.feldera_files import (
@@ -75,6 +75,11 @@ class Feldera:
             pinned.close()
             raise
         return pinned
+
+    def require_restorable(
+        self, engine: Engine, files: Iterable[File], directories: Sequence[str]
+    ) -> None:
+        feldera_manifest.require_restorable(engine, files, directories)
 
     def publish(self, staged: Staged, root: Path) -> None:
         publish(staged, root)

@@ -4,27 +4,42 @@ Numbers are read exactly: a fingerprint uses all of its 64 bits.
 """
 
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ckptsync.errors import SourceError
 from ckptsync.sources.faults import explained
 
 CATALOG: Final = "checkpoints.feldera"
+ACTIVATED: Final = "activated.feldera"
 STATE: Final = "state.json"
 CHECKPOINT: Final = "CHECKPOINT"
 DEPENDENCIES: Final = "dependencies.json"
 
 _TRACE: Final = "pspine-batches"
 _BETWEEN: Final = " \t\r\n,"
+
+
+def is_batch(path: str) -> bool:
+    """Whether that is the name of a batch, at the root."""
+    return "/" not in path and path.endswith(".feldera") and path not in (CATALOG, ACTIVATED)
+
+
+def _batch(name: str) -> str:
+    if not is_batch(name) or "\0" in name:
+        raise ValueError("not the name of a batch")
+    return name
+
+
 _U64 = Annotated[int, Field(ge=0, lt=2**64)]
-_Name = Annotated[str, Field(pattern=r"^[^/\x00]+$")]  # a name that led elsewhere would be pushed
+_Name = Annotated[str, Field(pattern=r"^[^/\x00]+$")]
+_Batch = Annotated[str, AfterValidator(_batch)]  # a name that led elsewhere would be pushed
 
 
 class _Fields(BaseModel):
@@ -42,7 +57,7 @@ class State(_Fields):
 
 
 class Dependencies(_Fields):
-    batches: tuple[_Name, ...]
+    batches: tuple[_Batch, ...]
     state_files: tuple[_Name, ...] = ()
     """Beside CHECKPOINT; unknown, thus empty, for checkpoints of older engines."""
 
@@ -55,12 +70,12 @@ class _CatalogFields(_Fields):
 
 
 class _TraceBatches(_Fields):
-    files: tuple[_Name, ...]
+    files: tuple[_Batch, ...]
 
 
 _CATALOG: Final = TypeAdapter(tuple[_CatalogFields, ...])
-_DEPENDENCIES: Final = TypeAdapter[Dependencies | tuple[_Name, ...]](
-    Dependencies | tuple[_Name, ...], config=ConfigDict(strict=True)
+_DEPENDENCIES: Final = TypeAdapter[Dependencies | tuple[_Batch, ...]](
+    Dependencies | tuple[_Batch, ...], config=ConfigDict(strict=True)
 )
 
 
@@ -112,22 +127,34 @@ def read_state(folder: Path) -> State:
 
 
 def read_dependencies(folder: Path, names: Collection[str]) -> Dependencies:
-    """What a checkpoint needs; `names` are those in its folder.
-
-    Without a list of its own, that is what its traces name. Raises Vanished, SourceError.
-    """
-    if DEPENDENCIES not in names:
-        traces = [folder / name for name in names if name.startswith(_TRACE)]
-        return Dependencies(batches=tuple(batch for path in traces for batch in _batches(path)))
-    path = folder / DEPENDENCIES
-    with explained(path, "read"), _damaged(path):
-        found = _DEPENDENCIES.validate_json(path.read_bytes())
-    return found if isinstance(found, Dependencies) else Dependencies(batches=found)
+    """What a checkpoint needs; `names` are those in its folder. Raises Vanished, SourceError."""
+    documents: dict[str, bytes] = {}
+    for name in dependency_lists(names):
+        with explained(folder / name, "read"):
+            documents[name] = (folder / name).read_bytes()
+    return parse_dependencies(documents, folder)
 
 
-def _batches(path: Path) -> tuple[str, ...]:
-    with explained(path, "read"), _damaged(path):
-        return _TraceBatches.model_validate_json(path.read_bytes()).files
+def dependency_lists(names: Collection[str]) -> tuple[str, ...]:
+    """Which files of a checkpoint's folder say what it needs: without a list of its own, traces."""
+    if DEPENDENCIES in names:
+        return (DEPENDENCIES,)
+    return tuple(name for name in names if name.startswith(_TRACE) and "/" not in name)
+
+
+def parse_dependencies(documents: Mapping[str, bytes], where: Path | str) -> Dependencies:
+    """What the files named by `dependency_lists` say. Raises SourceError if one is damaged."""
+    batches: list[str] = []
+    for name, data in documents.items():
+        with _damaged(f"{where}/{name}"):
+            if name != DEPENDENCIES:
+                batches += _TraceBatches.model_validate_json(data).files
+                continue
+            found = _DEPENDENCIES.validate_json(data)
+            if isinstance(found, Dependencies):
+                return found
+            batches += found
+    return Dependencies(batches=tuple(batches))
 
 
 def _elements(array: str) -> Iterator[str]:

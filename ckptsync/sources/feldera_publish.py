@@ -12,18 +12,24 @@ from ckptsync.errors import SourceError
 from ckptsync.model import File
 from ckptsync.sources import disk, pidlock
 from ckptsync.sources.base import Staged
-from ckptsync.sources.faults import explained
-from ckptsync.sources.feldera_files import CATALOG, STATE, catalog_of, is_uuid, parse_catalog
-from ckptsync.sources.publish import (
-    Quarantine,
-    install,
-    require_directories_below,
-    require_inside,
+from ckptsync.sources.faults import creating, explained
+from ckptsync.sources.feldera_files import (
+    CATALOG,
+    STATE,
+    catalog_of,
+    is_batch,
+    is_uuid,
+    parse_catalog,
 )
+from ckptsync.sources.feldera_manifest import (
+    catalog_entry,
+    require_dependencies,
+    require_restorable,
+)
+from ckptsync.sources.publish import Quarantine, install
 
 JOURNAL: Final = "steps.bin"  # a directory, despite its name
 
-_ACTIVATED: Final = "activated.feldera"
 _NOTHING: Final = catalog_of([])
 
 
@@ -32,14 +38,16 @@ def publish(staged: Staged, root: Path) -> None:
 
     A crash at any step leaves a root from which the engine resumes either the old checkpoint or
     this one, never with a journal of the other; calling it again finishes. What the root held
-    beside it goes to quarantine. Raises EngineRunning; SourceError, before anything changed, if a
-    batch of the same name and other content is in the way.
+    beside it goes to quarantine. Before anything changed raises EngineRunning; IntegrityError
+    if an engine could not resume from it; SourceError if a batch of the same name and other
+    content is in the way.
     """
     id = staged.engine.id
-    entry = _entry(staged)
-    require_directories_below(id, staged.directories)
-    with explained(root, "created"):
-        root.mkdir(mode=0o755, exist_ok=True)  # the lock lies in it
+    require_restorable(staged.engine, staged.files(), staged.directories)
+    require_dependencies(staged)
+    entry = catalog_entry(staged.engine)
+    with creating(root):
+        root.mkdir(mode=disk.DIRECTORY, exist_ok=True)  # the lock lies in it
     with pidlock.held(root), explained(root, "published"):
         batches, missing = _batches(staged, root)
         staged.begin()
@@ -62,23 +70,10 @@ def publish(staged: Staged, root: Path) -> None:
             disk.rename_over(aside, root / STATE)
         _replace(root / CATALOG, catalog_of([entry]), staged, quarantine)
         for path in sorted(root.iterdir()):
-            if path.name not in batches and (_is_batch(path.name) or _is_other(path.name, id)):
+            if path.name not in batches and (is_batch(path.name) or _is_other(path.name, id)):
                 quarantine.take(path)
         disk.sync_directory(root)
         quarantine.sync()
-
-
-def _entry(staged: Staged) -> str:
-    """The checkpoint's catalog entry. Raises SourceError if the manifest's copy does not fit."""
-    engine = staged.engine
-    if not is_uuid(engine.id):
-        raise SourceError(f"checkpoint {engine.id!r} is not named as a Feldera engine names one")
-    if engine.metadata is None:
-        raise SourceError(f"the manifest of {engine.id} lacks the engine's catalog entry")
-    described = parse_catalog(catalog_of([engine.metadata]), f"the manifest of {engine.id}")
-    if [entry.id for entry in described] != [engine.id]:
-        raise SourceError(f"the manifest of {engine.id} holds another checkpoint's catalog entry")
-    return engine.metadata
 
 
 def _is_fresh(root: Path) -> bool:
@@ -92,11 +87,8 @@ def _batches(staged: Staged, root: Path) -> tuple[frozenset[str], list[File]]:
     folder = f"{staged.engine.id}/"
     names, missing = set(), list[File]()
     for file in staged.files():
-        require_inside(file.path)
         if file.path.startswith(folder):
             continue
-        if not _is_batch(file.path):
-            raise SourceError(f"the manifest of {folder} names {file.path!r}, which is no batch")
         names.add(file.path)
         target = root / file.path
         if staged.holds(file, target):
@@ -144,10 +136,6 @@ def _content(path: Path) -> bytes | None:
         return path.read_bytes()
     except FileNotFoundError:
         return None
-
-
-def _is_batch(name: str) -> bool:
-    return "/" not in name and name.endswith(".feldera") and name not in (CATALOG, _ACTIVATED)
 
 
 def _is_other(name: str, id: str) -> bool:

@@ -1,5 +1,6 @@
 """Opening every file of a checkpoint, as many as the limit of open files admits."""
 
+import errno
 import os
 import resource
 import stat
@@ -18,7 +19,8 @@ MAX_PATH: Final = 4096  # bytes; no manifest takes a longer one
 READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not block
 LIST: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 
-_ONLY_FILES: Final = "a checkpoint may hold regular files and directories only"
+_SPECIAL: Final = "a special file"
+_LINK: Final = "a symbolic link"
 
 
 class Opening:
@@ -66,8 +68,7 @@ class Opening:
                     _require_storable(self._root, path)
                     pending.append(path)
                 else:
-                    kind = "a symbolic link" if entry.is_symlink() else "a special file"
-                    raise SourceError(f"{self._root / path} is {kind}; {_ONLY_FILES}")
+                    raise self._irregular(path, _LINK if entry.is_symlink() else _SPECIAL)
         if empty:
             self.empty.append(directory)
 
@@ -78,7 +79,7 @@ class Opening:
         try:
             facts = os.fstat(descriptor)
             if not stat.S_ISREG(facts.st_mode):
-                raise SourceError(f"{self._root / path} is not a regular file; {_ONLY_FILES}")
+                raise self._irregular(path, "not a regular file")
             if self._spare > 0:
                 self._spare -= 1
                 held = descriptor
@@ -91,7 +92,17 @@ class Opening:
         try:
             return os.open(name, flags, dir_fd=directory)
         except OSError as error:
+            if error.errno == errno.ENXIO:
+                raise self._irregular(path, _SPECIAL) from error
+            if error.errno in (errno.ELOOP, errno.ENOTDIR) and (self._root / path).is_symlink():
+                raise self._irregular(path, _LINK) from error
             raise explain(error, self._root / path, "opened") from error
+
+    def _irregular(self, path: str, kind: str) -> SourceError:
+        return SourceError(
+            f"{self._root / path} is {kind}",
+            hint="move it out of the checkpoint: only regular files and directories can be pushed",
+        )
 
 
 def _spare_descriptors() -> int:

@@ -4,13 +4,12 @@ import os
 import shutil
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from ckptsync.errors import SourceError
 from ckptsync.model import File
 from ckptsync.sources import disk
 from ckptsync.sources.base import Staged
-from ckptsync.sources.faults import explained
+from ckptsync.sources.faults import creating, explained
 from ckptsync.sources.staging import ASSEMBLING
 
 
@@ -84,40 +83,17 @@ def under(name: str, files: Iterable[File]) -> Iterable[File]:
     return (file for file in files if file.path.startswith(f"{name}/"))
 
 
-def require_plain(name: str) -> None:
-    """Raises SourceError unless a checkpoint's name can name a directory in the storage root."""
-    if name in ("", ".", "..") or "/" in name or "\0" in name:
-        raise SourceError(f"the checkpoint's name {name!r} cannot name a directory")
-
-
-def require_inside(path: str) -> None:
-    """Raises SourceError unless a path stays under the directory it is relative to."""
-    parts = PurePosixPath(path).parts
-    if not parts or parts[0] == "/" or ".." in parts or "\0" in path or "/".join(parts) != path:
-        raise SourceError(f"the manifest names the path {path!r}, which leads out of its directory")
-
-
-def require_directories_below(name: str, directories: Iterable[str]) -> None:
-    """Raises SourceError unless each is the checkpoint's own directory or lies in it."""
-    for directory in directories:
-        require_inside(directory)
-        if not f"{directory}/".startswith(f"{name}/"):
-            raise SourceError(
-                f"the manifest of {name} names the directory {directory!r}, which is not in it"
-            )
-
-
 def _assemble(staged: Staged, name: str) -> Path:
     """Build the directory in the work directory, complete and durable."""
     home = staged.work / ASSEMBLING
-    with explained(home, "created"):
+    with creating(home):
         if home.exists():
             shutil.rmtree(home)
         home.mkdir(mode=0o700)
     target = home / name
     made = {target}
     with explained(target, "assembled"):
-        target.mkdir()
+        target.mkdir(mode=disk.DIRECTORY)
         for path in staged.directories:
             _make(home / path, made)
         newest_ns = 0
@@ -137,7 +113,7 @@ def _make(directory: Path, made: set[Path]) -> None:
     if directory in made:
         return
     _make(directory.parent, made)
-    directory.mkdir()
+    directory.mkdir(mode=disk.DIRECTORY)
     made.add(directory)
 
 

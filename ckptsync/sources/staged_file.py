@@ -10,7 +10,7 @@ from typing import Final, Self
 from ckptsync.errors import LocalDiskFull
 from ckptsync.model import File
 from ckptsync.sources import disk
-from ckptsync.sources.faults import explained
+from ckptsync.sources.faults import creating, explain, explained
 
 LARGE: Final = 1 << 20
 """From here on a file reserves its space at once and is synced by itself."""
@@ -27,7 +27,7 @@ class StagedFile:
         self._part = part
         self._target = target
         self._on_commit = on_commit
-        with explained(part, "created"):
+        with creating(part):
             self._descriptor = os.open(part, disk.CREATE, 0o600)
         self._open = True
         try:
@@ -84,7 +84,8 @@ class StagedFile:
                     f"({self._file.size:,} bytes): {error.strerror}",
                     hint="free some space, or set work_path and storage_path to a larger one",
                 ) from error
-            raise
+            doing = f"given the {self._file.size:,} bytes of {self._file.path}"
+            raise explain(error, self._part, doing) from error
 
     def _abandon(self) -> None:
         self._open = False

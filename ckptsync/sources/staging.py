@@ -16,7 +16,7 @@ from ckptsync.hashing import Digest
 from ckptsync.model import Engine, File, Progress, ignore
 from ckptsync.sources import disk
 from ckptsync.sources.digests import Digests
-from ckptsync.sources.faults import explain, explained
+from ckptsync.sources.faults import creating, explain, explained
 from ckptsync.sources.opening import READ
 from ckptsync.sources.staged_file import StagedFile
 
@@ -48,7 +48,7 @@ class Staging:
         """`files` gives every file of the checkpoint, as often as it is called.
 
         Creates the work directory. Raises SourceError if it is not on the filesystem of the
-        root, or not this user's alone; Vanished if what should hold them is not there.
+        root, not this user's alone, or if what should hold them is not there.
         """
         self._work = work
         self._root = root
@@ -61,14 +61,14 @@ class Staging:
         self._on_begin = on_begin
         self._copies_due = _repeated(files())
         self._settled = True
-        with explained(work, "created"):
-            for directory in (work, work / FILES):
-                disk.make_private(directory)
+        # A missing root is made when the checkpoint is published, its parent never is: that may be
+        # the mount point of a disk that is not mounted.
+        disk.require_same_filesystem(work, root)
+        self._made = disk.make_private(work)
+        disk.make_private(work / FILES)
+        with explained(work, "examined"):
             if (work / ASSEMBLING).is_symlink():
                 raise SourceError(f"{work / ASSEMBLING} is a symbolic link; move it away")
-            # A missing root is made when the checkpoint is published, its parent never is: that
-            # may be the mount point of a disk that is not mounted.
-            disk.require_same_filesystem(work, root if root.exists() else root.parent)
 
     @property
     def engine(self) -> Engine:
@@ -87,8 +87,8 @@ class Staging:
 
     def begin(self) -> None:
         self._on_begin()
-        with explained(self._root, "created"):
-            self._root.mkdir(mode=0o755, exist_ok=True)
+        with creating(self._root):
+            self._root.mkdir(mode=disk.DIRECTORY, exist_ok=True)
 
     def recover(self, *, progress: Progress = ignore) -> None:
         """Verify, by reading, what a run that was interrupted left, and delete the rest."""
@@ -107,6 +107,11 @@ class Staging:
     def has(self, file: File) -> bool:
         """Whether the file's bytes are here: staged, or right where they belong in the root."""
         return file.digest in self._complete or self.holds(file, self._root / file.path)
+
+    def read(self, file: File) -> bytes:
+        path = self._found(file)
+        with explained(path, "read"):
+            return path.read_bytes()
 
     def holds(self, file: File, at: Path) -> bool:
         try:
@@ -130,7 +135,7 @@ class Staging:
         It counts as staged from its `commit` on.
         """
         target = self._path(file.digest)
-        with explained(target, "created"):
+        with creating(target):
             target.parent.mkdir(mode=0o700, exist_ok=True)
         return StagedFile(file, target.with_suffix(_PART), target, self._committed)
 
@@ -149,11 +154,16 @@ class Staging:
             self._complete.discard(file.digest)
 
     def discard(self) -> None:
-        """Delete everything staged; what is in quarantine stays."""
+        """Delete everything staged; what is in quarantine stays.
+
+        The work directory goes too, if it was made for this and holds nothing any more.
+        """
         self._complete.clear()
         with explained(self._work, "emptied"):
             _remove(self._work / ASSEMBLING)
             _remove(self._work / FILES)
+            if self._made and not any(self._work.iterdir()):
+                self._work.rmdir()
 
     def _recover(self, path: Path, wanted: Set[Digest], progress: Progress) -> None:
         digest = self._digests.of_path(path, progress=progress).digest
@@ -172,23 +182,26 @@ class Staging:
 
     def _source(self, file: File) -> Path:
         """A file in the staging area that may be renamed away, synced to disk."""
-        staged = self._path(file.digest)
-        if file.digest in self._complete:
-            if self._copies_due.get(file.digest, 1) == 1:
-                return staged
-            original = staged
-        else:
-            original = self._root / file.path
-            if not self.holds(file, original):
-                raise SourceError(
-                    f"{file.path} is neither staged in {self._work} nor in {self._root}",
-                    hint="pull again",
-                )
+        found, staged = self._found(file), self._path(file.digest)
+        if found == staged and self._copies_due.get(file.digest, 1) == 1:
+            return staged
         copy = staged.with_suffix(_COPY)
         copy.parent.mkdir(mode=0o700, exist_ok=True)
         copy.unlink(missing_ok=True)
-        disk.copy_file(original, copy)
+        disk.copy_file(found, copy)
         return copy
+
+    def _found(self, file: File) -> Path:
+        """Where its bytes are: staged, or right where they belong in the root."""
+        if file.digest in self._complete:
+            return self._path(file.digest)
+        path = self._root / file.path
+        if not self.holds(file, path):
+            raise SourceError(
+                f"{file.path} is neither staged in {self._work} nor in {self._root}",
+                hint="pull again",
+            )
+        return path
 
     def _path(self, digest: Digest) -> Path:
         name = digest.hex()

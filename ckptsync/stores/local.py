@@ -44,7 +44,7 @@ _ABANDONED_AFTER: Final = 86_400  # seconds
 _ABSENT: Final = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 """A directory is no object, and below a file there is none."""
 
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _WRONG: Final = (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ENAMETOOLONG)
 _KINDS: Final = {  # what is not here may pass: a network file system that is away, a busy host
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), AccessDenied),
@@ -254,6 +254,9 @@ class LocalStore:
         if error.errno in _FULL:
             hint = f"free space on the disk that holds {self._root}"
             return StoreError(self.name, action, key, f"no space left: {reason}", hint=hint)
+        if error.errno == errno.EFBIG:
+            hint = "raise the limit of file sizes (ulimit -f) or use a bucket on another filesystem"
+            return StoreError(self.name, action, key, "no file may be that large here", hint=hint)
         kind = _KINDS.get(error.errno or 0, Unavailable)
         return kind(self.name, action, key, reason)
 

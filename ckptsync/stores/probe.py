@@ -68,22 +68,37 @@ def probe(
     )
 
 
-def race(store: ObjectStore, key: str, *, writers: int = 8) -> bool:
-    """Whether exactly one of several simultaneous conditional writes wins, and its bytes stay.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Race:
+    writers: int
+    winners: tuple[int, ...]
+    """How many were told in each round that they had won."""
+    kept: bool
+    """Whether each round left the bytes of a winner."""
+
+    @property
+    def sound(self) -> bool:
+        return self.kept and set(self.winners) == {1}
+
+
+def race(store: ObjectStore, key: str, *, writers: int = 8) -> Race:
+    """Let several conditional writes meet: exactly one should win, and its bytes stay.
 
     One round creates `key`, further ones replace it; it is deleted before and after. Slow: for
     `doctor`, not for every start.
     """
     store.delete([key])
     expect: Version | Expect = Expect.ABSENT
-    sound = True
+    winners: list[int] = []
+    kept = True
     for _ in range(_ROUNDS):
         won = _winners(store, key, expect, writers)
         stored = store.get(key, limit=_LIMIT)
-        sound = sound and won == [stored.data]
+        winners.append(len(won))
+        kept = kept and stored.data in won
         expect = stored.version
     store.delete([key])
-    return sound
+    return Race(writers=writers, winners=tuple(winners), kept=kept)
 
 
 def _refuses_a_second_create(store: ObjectStore, key: str) -> bool:

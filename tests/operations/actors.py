@@ -16,7 +16,7 @@ from ckptsync.repository.condemned import Condemned
 from ckptsync.repository.head import CondemnedList, Fork, Head, Sweep, Timeline
 from ckptsync.repository.head import encode as encode_head
 from ckptsync.repository.repository import Repository, read_head
-from ckptsync.stores.base import ObjectStore
+from ckptsync.stores.base import Body, Expect, Fetched, ObjectStore, Version
 from tests.fakes.stores import Call, FaultyStore
 
 T = TypeVar("T")
@@ -54,6 +54,29 @@ class Odd(FaultyStore):
         if isinstance(verdict, Stored):
             raise verdict.error
         return done
+
+
+class Late(FaultyStore):
+    """Does not answer the first swap of head, and carries it out at the second look at head."""
+
+    def __init__(self, inner: ObjectStore) -> None:
+        super().__init__(inner)
+        self._looks = 0
+        self._late: Callable[[], Version] | None = None
+
+    def put(self, key: str, body: Body, *, expect: Version | Expect = Expect.ANYTHING) -> Version:
+        if key != keys.HEAD or self._late is not None:
+            return super().put(key, body, expect=expect)
+        data = bytes(body)
+        self._late = lambda: super(Late, self).put(key, data, expect=expect)
+        raise Unavailable(self.name, "replace", key, "timed out")
+
+    def get(self, key: str, *, limit: int, unless: Version | None = None) -> Fetched:
+        if key == keys.HEAD and self._late is not None:
+            self._looks += 1
+            if self._looks == 2:
+                self._late()
+        return super().get(key, limit=limit, unless=unless)
 
 
 def before(number: int, meddle: Callable[[], object]) -> Decide:

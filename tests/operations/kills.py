@@ -14,8 +14,10 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
+import pytest
 import structlog
 
+from ckptsync.errors import Refused
 from ckptsync.stores.local import LocalStore
 from tests.crashes import killed
 from tests.fakes import feldera_engine
@@ -105,8 +107,13 @@ def push_scenario(world: World, *, pushed_before: int) -> tuple[Act, Check, Chec
     return act, half, whole
 
 
-def pull_scenario(world: World, *, back: bool) -> tuple[Act, Check, Check]:
-    """A pull on a host that has nothing, or one that goes back to an older checkpoint."""
+def pull_scenario(
+    world: World, *, back: bool = False, plain: bool = False
+) -> tuple[Act, Check, Check]:
+    """A pull on a host that has nothing, or one that goes back to an older checkpoint.
+
+    A plain one names no checkpoint, so whatever lies in the storage might do for it.
+    """
     written, ids = write_checkpoints(world, 2, push=2)
     if not back:
         world.host.root.rename(world.home / "lost")
@@ -115,10 +122,11 @@ def pull_scenario(world: World, *, back: bool) -> tuple[Act, Check, Check]:
     stored = require_sound(world.store)
 
     def act(each: World) -> None:
-        each.host.restore(each.store, wanted(wanted_id))
+        each.host.pull(each.store, wanted(explicit=False) if plain else wanted(wanted_id))
 
     def half(each: World) -> None:
         require_nothing_half(each.host, written, {wanted_id, *(ids if back else ())})
+        require_no_push_while_unfinished(each)
         assert require_sound(each.store, since=stored) == stored
 
     def whole(each: World) -> None:
@@ -128,10 +136,21 @@ def pull_scenario(world: World, *, back: bool) -> tuple[Act, Check, Check]:
             assert resumed is not None
             assert resumed.uuid == wanted_id
             assert resumed.journal == ()
-        assert not (each.host.work / "files").exists(), "the staging area is left behind"
+        left = (each.host.work / "files").rglob("*")
+        assert not any(path.is_file() for path in left), "the staging area is left behind"
         assert require_sound(each.store, since=stored) == stored
 
     return act, half, whole
+
+
+def require_no_push_while_unfinished(world: World) -> None:
+    """What a pull left half in place is nobody's checkpoint."""
+    with world.host.running(world.store) as pipeline:
+        unfinished = pipeline.state.identity.remembered().publishing
+    if unfinished is None:
+        return
+    with pytest.raises(Refused, match="was interrupted while it was put in place"):
+        world.host.push(world.store)
 
 
 def require_nothing_half(host: Host, written: Written, allowed: set[str]) -> None:
@@ -178,7 +197,8 @@ def pull_elsewhere_scenario(world: World) -> tuple[Act, Check, Check]:
 SCENARIOS: Final[dict[str, Callable[[World], tuple[Act, Check, Check]]]] = {
     "first push": lambda world: push_scenario(world, pushed_before=0),
     "second push": lambda world: push_scenario(world, pushed_before=1),
-    "pull": lambda world: pull_scenario(world, back=False),
+    "pull": pull_scenario,
+    "plain pull": lambda world: pull_scenario(world, plain=True),
     "pull back": lambda world: pull_scenario(world, back=True),
     "pull elsewhere": pull_elsewhere_scenario,
 }

@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from ckptsync.repository import keys
 from ckptsync.repository.manifest import Manifest
 from ckptsync.repository.repository import open_repository
 from ckptsync.stores.base import ObjectStore
@@ -24,6 +25,11 @@ def manifest_of(store: ObjectStore, number: int = -1) -> Manifest:
 
 def puts(store: FaultyStore) -> list[str]:
     return [call.key for call in store.calls if call.method == "put"]
+
+
+def data_puts(store: FaultyStore) -> list[str]:
+    """Chunks and packs that were written."""
+    return [key for key in puts(store) if key.startswith((keys.CHUNKS, keys.PACKS))]
 
 
 def require_restores(store: ObjectStore, origin: Host, name: str, disk: Path) -> None:

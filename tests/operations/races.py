@@ -37,6 +37,18 @@ def attempt(host: Host, store: FaultyStore) -> Outcome:
         return error
 
 
+def fail_at_the_manifest(host: Host, bucket: MemoryStore) -> FaultyStore:
+    """A push that stores everything but its manifest; what it called."""
+
+    def decide(_number: int, call: Call) -> Unavailable | None:
+        manifest = call.method == "put" and call.key.startswith(keys.MANIFESTS)
+        return unavailable(call) if manifest else None
+
+    odd = Odd(bucket, decide)
+    assert isinstance(attempt(host, odd), Unavailable)
+    return odd
+
+
 def at_each_call(
     host: Host, bucket: MemoryStore, disk: Path, meddle: Callable[[MemoryStore], object]
 ) -> Iterator[tuple[Host, MemoryStore, Outcome]]:

@@ -128,6 +128,32 @@ def test_after_a_crash_at_any_call_of_a_fork_the_next_push_does_not_fork_again(
         assert [timeline.id for timeline in seen.head.timelines] == [1, 2]
 
 
+@_AFTER
+def test_after_a_crash_at_any_call_of_recording_that_we_went_back_it_is_recorded_once(
+    disk: Path, host: Host, bucket: MemoryStore, crash_after: bool
+) -> None:
+    first = host.push_new("ckpt-1", bucket)
+    host.push_new("ckpt-2", bucket)
+    host.go_back_to("ckpt-1", bucket)
+    before, crashed = require_sound(bucket), 0
+    assert before is not None
+
+    for left in crashes(World(host=host, store=bucket), disk, Host.push, crash_after=crash_after):
+        crashed += 1
+        between = require_sound(left.store, since=before)
+
+        report = left.host.push(left.store)
+
+        after = require_sound(left.store, since=between)
+        assert after is not None
+        assert report.already_synced
+        assert after.entries == before.entries
+        assert after.head.latest == report.entry.id == first.id
+        assert [timeline.id for timeline in after.head.timelines] == [1, 2]
+
+    assert crashed >= 3
+
+
 def test_two_crashes_at_the_swap_after_going_back_do_not_fork_twice(
     disk: Path, host: Host, bucket: MemoryStore
 ) -> None:

@@ -17,7 +17,9 @@ from ckptsync.errors import (
     Fenced,
     HeadLost,
     IntegrityError,
+    PermissionRefused,
     RollbackDetected,
+    SourceError,
     StoreError,
     Unavailable,
     UnfitStore,
@@ -420,3 +422,37 @@ def test_a_storage_that_may_not_be_written_is_found(tmp_path: Path) -> None:
 def test_a_stop_ends_the_examination(bucket: MemoryStore, host: Host, call: int) -> None:
     with pytest.raises(Cancelled):
         examine(host, FaultyStore(bucket, fail_at={call: Cancelled("stopped on request")}))
+
+
+def test_a_file_in_place_of_the_storage_is_no_matter_of_access(
+    bucket: MemoryStore, host: Host
+) -> None:
+    host.root.parent.mkdir(parents=True, exist_ok=True)
+    host.root.write_text("no directory")
+
+    found = examine(host, bucket)
+
+    assert kinds(found) == {"storage": SourceError, "work directory": SourceError}
+    assert "is not a directory" in found["work directory"].detail
+    assert "grant" not in f"{found['storage'].hint} {found['work directory'].hint}"
+
+
+def test_the_winners_of_a_race_are_counted(bucket: MemoryStore, host: Host) -> None:
+    host.push_new("ckpt-1", bucket)
+
+    found = examine(host, LyingStore(bucket))
+
+    assert "of 8 writers at once 8 were told that they won" in found["bucket: race"].detail
+
+
+def test_a_state_that_could_not_be_opened_is_found(bucket: MemoryStore, host: Host) -> None:
+    host.push_new("ckpt-1", bucket)
+    shut = PermissionRefused("the state directory cannot be written")
+
+    with host.running(bucket) as pipeline:
+        state = replace(pipeline.state, missing=shut)
+        found = by_name(doctor(replace(pipeline, state=state)))
+
+    assert kinds(found) == {"state": PermissionRefused}
+    assert "unknown" in found["rollback"].detail
+    assert "writer" not in found, "it could not know itself"

@@ -9,7 +9,8 @@ import pytest
 from ckptsync.errors import (
     LineageRegression,
 )
-from ckptsync.repository.repository import open_repository
+from ckptsync.repository.head import Fork
+from ckptsync.repository.repository import open_repository, read_head
 from ckptsync.stores.memory import MemoryStore
 from tests.fakes.feldera_engine import Engine
 from tests.operations.invariants import require_sound
@@ -20,6 +21,7 @@ from tests.pipelines import (
     a_small_checkpoint,
     contents,
     noise,
+    wanted,
 )
 
 
@@ -124,6 +126,63 @@ def test_what_was_gone_back_to_counts_as_pushed(host: Host, bucket: MemoryStore)
 
     assert report.already_synced
     assert report.entry.engine_id == "ckpt-1"
+
+
+def test_pushing_what_was_gone_back_to_makes_it_the_latest_again(
+    host: Host, bucket: MemoryStore, other: Host
+) -> None:
+    first = host.push_new("ckpt-1", bucket)
+    host.push_new("ckpt-2", bucket)
+    host.go_back_to("ckpt-1", bucket)
+
+    host.push(bucket)
+
+    head = read_head(bucket).head
+    timeline = head.timelines[-1]
+    assert (head.latest, head.timeline, timeline.id) == (first.id, 2, 2)
+    assert timeline.parent == Fork(timeline=1, checkpoint=first.id)
+    assert other.restore(bucket).entry == first
+    assert require_sound(bucket) is not None
+    host.push(bucket)
+    assert read_head(bucket).head == head, "once is enough"
+    assert host.push_new("ckpt-3", bucket).timeline == 2
+
+
+def test_a_checkpoint_of_a_timeline_that_was_left_is_not_pushed_twice(
+    host: Host, bucket: MemoryStore
+) -> None:
+    """Its step is above that of the latest, as if it were new."""
+    first, _, third = [host.push_new(f"ckpt-{number}", bucket) for number in (1, 2, 3)]
+    host.go_back_to("ckpt-1", bucket)
+    host.push(bucket)
+    assert read_head(bucket).head.latest == first.id
+    before = require_entries(bucket)
+    host.go_back_to("ckpt-3", bucket)
+
+    report = host.push(bucket)
+
+    assert report.already_synced
+    assert report.entry == third
+    assert require_entries(bucket) == before
+    assert read_head(bucket).head.latest == third.id
+
+
+def test_a_pull_from_the_seed_after_going_back_is_not_going_back(
+    host: Host, other: Host, bucket: MemoryStore
+) -> None:
+    seed = MemoryStore("s3://seed/orders")
+    other.push_new("ckpt-9", seed)
+    for number in (1, 2):
+        host.push_new(f"ckpt-{number}", bucket)
+    latest = read_head(bucket).head.latest
+    host.go_back_to("ckpt-1", bucket)
+    shutil.rmtree(host.root)
+    host.restore(bucket, wanted("ckpt-9"), read_store=seed)
+
+    entry = host.push(bucket).entry
+
+    assert (entry.engine_id, entry.timeline) == ("ckpt-9", 1)
+    assert manifest_of(bucket).header.parent == latest
 
 
 def test_pulling_the_latest_does_not_fork(host: Host, bucket: MemoryStore) -> None:

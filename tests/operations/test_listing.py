@@ -1,5 +1,6 @@
 """Which checkpoints are where."""
 
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -8,11 +9,13 @@ import pytest
 
 from ckptsync.errors import CheckpointNotFound, HeadLost
 from ckptsync.model import CheckpointId, Engine, LocalCheckpoint
+from ckptsync.operations import listing
 from ckptsync.operations.listing import (
     Row,
     Stored,
     details,
     local_checkpoints,
+    local_sizes,
     side_by_side,
     stored,
     unpushed,
@@ -64,6 +67,51 @@ def test_what_was_never_stored_comes_first_and_the_newest_on_top() -> None:
     ]
 
 
+def test_what_only_read_bucket_has_was_never_pushed() -> None:
+    seed = Stored(name="seed", read_only=True, entries=(_entry("a"),), latest=_entry("a").id)
+
+    rows = side_by_side([_local("a")], seed)
+
+    assert [(_name(row), row.where) for row in rows] == [("a", "local"), ("a", "read_bucket")]
+
+
+def test_only_what_no_bucket_has_counted_is_counted_here() -> None:
+    local = [_local("a"), _local("b")]
+
+    rows = side_by_side(
+        local, Stored(name="s", entries=(_entry("a"),)), sizes=lambda asked: dict.fromkeys(asked, 7)
+    )
+
+    assert [(_name(row), row.bytes) for row in rows] == [("b", 7), ("a", _entry("a").bytes)]
+
+
+def test_the_size_of_a_checkpoint_is_that_of_its_files(tmp_path: Path) -> None:
+    host = Host(home=tmp_path)
+    for step in (1, 2, 3):
+        host.checkpoint(f"step-{step}", {"a": b"x" * step, "b/c": b"12", "empty": b""})
+    with host.running(MemoryStore()) as pipeline:
+        layout = pipeline.layout
+        first, second, third = layout.checkpoints()
+        shutil.rmtree(host.root / "step-2")
+
+        assert local_sizes(layout, host.root, [third, second, first]) == {third: 5, first: 3}
+
+
+def test_nothing_is_opened_for_its_size_where_there_is_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host(home=tmp_path)
+    for step in (1, 2):
+        host.checkpoint(f"step-{step}", {"a": b"1", "b": b"12"})
+    with host.running(MemoryStore()) as pipeline:
+        found = pipeline.layout.checkpoints()
+
+        monkeypatch.setattr(listing, "_COUNTED", 4)
+        assert local_sizes(pipeline.layout, host.root, found) == dict.fromkeys(found, 3)
+        monkeypatch.setattr(listing, "_COUNTED", 3)
+        assert local_sizes(pipeline.layout, host.root, found) == {}
+
+
 def test_the_same_id_with_another_fingerprint_is_another_checkpoint() -> None:
     rows = side_by_side([_local("a", fingerprint=7)], Stored(name="s", entries=(_entry("a"),)))
 
@@ -110,6 +158,7 @@ def test_read_bucket_is_listed_while_the_bucket_is_empty(tmp_path: Path) -> None
     with host.running(bucket, seed) as pipeline:
         after = stored(pipeline)
 
+    assert (before.read_only, after.read_only) == (True, False)
     assert (before.name, before.latest) == (seed.name, seeded.id)
     assert also.source == seed.name
     assert (after.name, [each.id for each in after.entries]) == (bucket.name, [own.id])

@@ -1,13 +1,16 @@
 """Swaps whose answer gets lost, and stores that answer wrongly or not at all."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from ckptsync.errors import (
     AccessDenied,
+    Cancelled,
     CannotTell,
     CkptsyncError,
     Contention,
@@ -15,11 +18,14 @@ from ckptsync.errors import (
     Unavailable,
     UnfitStore,
 )
+from ckptsync.model import ignore
+from ckptsync.operations.push import push
 from ckptsync.repository import keys
 from ckptsync.stores.memory import MemoryStore
 from tests.fakes.stores import Call, FaultyStore, LyingStore
 from tests.operations.actors import (
     LOST,
+    Late,
     Odd,
     Stored,
     Verdict,
@@ -39,6 +45,35 @@ def test_a_swap_that_was_stored_but_not_answered_is_reported_as_committed(
     assert seen is not None
     assert seen.engine_ids == ("ckpt-1", "ckpt-2")
     assert about_to_push.push(bucket).already_synced
+
+
+def test_a_swap_that_arrives_after_it_was_missed_commits_once(
+    about_to_push: Host, bucket: MemoryStore
+) -> None:
+    late = Late(bucket)
+
+    report = about_to_push.push(late)
+
+    seen = require_sound(bucket)
+    assert seen is not None
+    assert seen.engine_ids == ("ckpt-1", "ckpt-2")
+    assert seen.head.latest == report.entry.id
+    assert late.calls.count(SWAP) == 1
+
+
+def test_a_swap_that_arrives_after_it_was_missed_goes_back_once(
+    about_to_push: Host, bucket: MemoryStore
+) -> None:
+    about_to_push.push(bucket)
+    about_to_push.go_back_to("ckpt-1", bucket)
+    late = Late(bucket)
+
+    about_to_push.push(late)
+
+    seen = require_sound(bucket)
+    assert seen is not None
+    assert [timeline.id for timeline in seen.head.timelines] == [1, 2]
+    assert late.calls.count(SWAP) == 1
 
 
 def test_a_swap_that_was_stored_and_then_refused_is_reported_as_committed(
@@ -117,6 +152,58 @@ def test_where_reading_head_back_is_denied_nothing_is_acknowledged(
         about_to_push.push(Odd(bucket, decide))
 
     assert about_to_push.push(bucket).already_synced
+
+
+def test_a_writer_whose_swaps_failed_for_a_whole_day_is_still_the_writer(
+    about_to_push: Host, bucket: MemoryStore
+) -> None:
+    """It must know the write that head carries, however many it intended since."""
+
+    def refuse(_number: int, call: Call) -> Verdict:
+        return unavailable(call) if call == SWAP else None
+
+    for _ in range(60):
+        with pytest.raises(CannotTell):
+            about_to_push.push(Odd(bucket, refuse))
+
+    assert about_to_push.push(bucket).entry.engine_id == "ckpt-2"
+
+
+_REFUSED: Final = PreconditionFailed("s3://dr/orders", "replace", keys.HEAD, "it has changed")
+_UNANSWERED: Final = unavailable(SWAP)
+
+
+@pytest.mark.parametrize(
+    ("answers", "raised"),
+    [
+        ([_REFUSED], Cancelled),
+        ([_UNANSWERED], CannotTell),
+        ([_UNANSWERED, _REFUSED], CannotTell),
+        ([_REFUSED, _UNANSWERED], CannotTell),
+    ],
+)
+def test_a_stop_after_a_swap_says_nothing_was_committed_only_where_that_is_certain(
+    about_to_push: Host,
+    bucket: MemoryStore,
+    answers: Sequence[CkptsyncError],
+    raised: type[CkptsyncError],
+) -> None:
+    pending = list(answers)
+    with about_to_push.running(bucket) as pipeline:
+
+        def decide(_number: int, call: Call) -> Verdict:
+            if call != SWAP:
+                return None
+            if len(pending) == 1:
+                pipeline.stop.set()
+            return pending.pop(0)
+
+        stopped = replace(pipeline, store=Odd(bucket, decide))
+        with pytest.raises(raised) as caught:
+            push(stopped, engine_id=None, new_timeline=False, progress=ignore)
+
+    assert ("nothing was committed" in str(caught.value)) is (raised is Cancelled)
+    assert about_to_push.push(bucket).entry.engine_id == "ckpt-2"
 
 
 @pytest.mark.parametrize("verdict", [LOST, unavailable(SWAP)])

@@ -3,12 +3,10 @@
 import os
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from ckptsync.errors import (
-    Refused,
     Unavailable,
 )
 from ckptsync.operations.pull import Restored
@@ -181,72 +179,3 @@ def test_a_read_that_outlives_a_failure_writes_into_no_other_file(
         other.pull(Odd(bucket, decide))
 
     assert early == [False], "the file was closed under the thread that reads for it"
-
-
-# Elsewhere
-
-
-def test_a_restore_elsewhere_leaves_the_storage_alone(
-    two_pushed: ObjectStore, host: Host, other: Host
-) -> None:
-    other.checkpoint("ckpt-7", {"a": b"a"})
-    before = contents(other.root)
-    target = other.home / "restored"
-
-    report = other.restore(two_pushed, wanted(to=target))
-
-    assert report.target == target
-    assert contents(target / "ckpt-2") == contents(host.root / "ckpt-2")
-    assert contents(other.root) == before
-    assert sorted(path.name for path in other.home.iterdir() if "state" not in path.name) == [
-        "data",
-        "restored",
-        "restored.ckptsync.json",
-        "restored.manifest.json.zst",
-    ]
-
-
-def test_a_restore_elsewhere_is_no_going_back(two_pushed: ObjectStore, host: Host) -> None:
-    host.restore(two_pushed, wanted("ckpt-1", to=host.home / "restored"))
-    host.checkpoint("ckpt-3", a_small_checkpoint(3))
-
-    assert host.push(two_pushed).entry.timeline == 1
-
-
-@pytest.mark.parametrize("obstacle", ["a file", "a full directory", "a link"])
-def test_a_restore_elsewhere_replaces_nothing(
-    two_pushed: ObjectStore, other: Host, disk: Path, obstacle: str
-) -> None:
-    target = disk / "target"
-    if obstacle == "a file":
-        target.write_bytes(b"mine")
-    elif obstacle == "a full directory":
-        (target / "mine").mkdir(parents=True)
-    else:
-        target.symlink_to("/nowhere")
-
-    with pytest.raises(Refused):
-        other.pull(two_pushed, wanted(to=target))
-
-    assert sorted(path.name for path in disk.glob("*target*")) == ["target"]
-    assert os.path.lexists(target)
-
-
-def test_a_restore_into_an_empty_directory_is_allowed(
-    two_pushed: ObjectStore, host: Host, other: Host, disk: Path
-) -> None:
-    (disk / "target").mkdir()
-
-    other.pull(two_pushed, wanted(to=disk / "target"))
-
-    assert contents(disk / "target" / "ckpt-2") == contents(host.root / "ckpt-2")
-
-
-def test_another_pipelines_checkpoint_may_be_restored_elsewhere(
-    two_pushed: ObjectStore, host: Host, disk: Path
-) -> None:
-    stranger = Host(home=disk / "stranger", pipeline="payments")
-
-    stranger.pull(two_pushed, wanted(to=disk / "target"))
-
-    assert contents(disk / "target" / "ckpt-2") == contents(host.root / "ckpt-2")

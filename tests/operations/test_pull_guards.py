@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +18,15 @@ from ckptsync.errors import (
 )
 from ckptsync.operations.pull import Restored, Wish, pull
 from ckptsync.operations.resolve import LATEST, Kept
+from ckptsync.repository.head import Entry
+from ckptsync.repository.repository import read_head
+from ckptsync.sources.publish import Quarantine
 from ckptsync.stores.base import ObjectStore
 from ckptsync.stores.memory import MemoryStore
 from tests.fakes import feldera_engine
-from tests.fakes.feldera_engine import Engine
+from tests.fakes.feldera_engine import Engine, Sizes
+from tests.fakes.stores import Crash
+from tests.operations.looks import manifest_of
 from tests.pipelines import (
     PACK_BELOW,
     Host,
@@ -78,9 +83,10 @@ def test_where_it_cannot_be_told_whether_an_engine_runs_the_operator_must_say_so
 
 
 @contextmanager
-def running_engine(root: Path) -> Iterator[None]:
+def running_engine(root: Path, *, checkpoints: int = 1) -> Iterator[None]:
     """In a process of its own, since a process does not lock out itself."""
-    command = [sys.executable, "-m", "tests.fakes.feldera_engine", str(root), "--count=1", "--hold"]
+    module, count = "tests.fakes.feldera_engine", f"--count={checkpoints}"
+    command = [sys.executable, "-m", module, str(root), count, "--hold"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -106,6 +112,97 @@ def test_under_a_running_engine_nothing_is_replaced(
 
         assert caught.value.exit_code == 13
         assert contents(other.root) == before
+
+
+def test_a_pull_that_an_engine_forestalls_is_no_going_back(host: Host, bucket: MemoryStore) -> None:
+    """The engine starts while the checkpoint is fetched, and so goes on from its own."""
+    host = replace(host, layout="feldera")
+    with Engine(host.root, seed=1) as engine:
+        first = engine.checkpoint()
+        host.push(bucket)
+        engine.checkpoint()
+    second = host.push(bucket).entry
+    engines = [running_engine(host.root, checkpoints=0)]
+
+    with ExitStack() as started:
+
+        def start(_moved: int) -> None:
+            if engines:
+                started.enter_context(engines.pop())
+
+        with pytest.raises(EngineRunning, match="process"):
+            host.pull(bucket, wanted(first), progress=start)
+
+    assert engines == []
+    require_going_on_from(host, bucket, second)
+
+
+def test_a_pull_with_another_batch_in_the_way_is_no_going_back(
+    host: Host, bucket: MemoryStore
+) -> None:
+    host = replace(host, layout="feldera")
+    sizes = Sizes(traces=1, new_batches=2, merge_at=2)
+    with Engine(host.root, seed=1, sizes=sizes) as engine:
+        first = engine.checkpoint()
+        host.push(bucket)
+        for _ in range(3):  # until the first and its batches are deleted
+            engine.checkpoint()
+    latest = host.push(bucket).entry
+    batches = [path for path in engine.written[first] if "/" not in path]
+    in_the_way = next(host.root / path for path in batches if not (host.root / path).exists())
+    in_the_way.write_bytes(b"another")
+
+    with pytest.raises(SourceError, match="in the way"):
+        host.pull(bucket, wanted(first))
+
+    in_the_way.unlink()
+    require_going_on_from(host, bucket, latest)
+
+
+def require_going_on_from(host: Host, bucket: MemoryStore, latest: Entry) -> None:
+    """The next checkpoint is pushed, on top of the latest."""
+    with host.running(bucket) as pipeline:
+        me = pipeline.state.identity.remembered()
+    assert (me.publishing, me.restored) == (None, None)
+    with Engine(host.root, seed=2) as engine:
+        engine.checkpoint()
+    assert host.push(bucket).entry.timeline == 1
+    assert manifest_of(bucket).header.parent == latest.id
+
+
+def die(_self: object) -> None:
+    raise Crash
+
+
+@pytest.mark.parametrize("layout", ["directory", "feldera"])
+def test_nothing_is_pushed_while_a_pull_is_half_in_place_and_a_plain_pull_finishes_it(
+    host: Host, bucket: MemoryStore, monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
+    host = replace(host, layout=layout)
+    if layout == "feldera":
+        with Engine(host.root, seed=1) as engine:
+            for _ in range(2):
+                engine.checkpoint()
+                host.push(bucket)
+    else:
+        for number in (1, 2):
+            host.push_new(f"ckpt-{number}", bucket)
+    first, latest = read_head(bucket).head.checkpoints
+    monkeypatch.setattr(Quarantine, "sync", die)
+    with pytest.raises(Crash):
+        host.pull(bucket, wanted(first.engine_id))
+    monkeypatch.undo()
+
+    with pytest.raises(Refused, match=f"pull of checkpoint {first.id} was interrupted") as caught:
+        host.push(bucket)
+    assert "'ckptsync pull'" in (caught.value.hint or "")
+    assert caught.value.exit_code == 13
+    assert read_head(bucket).head.latest == latest.id
+
+    assert host.restore(bucket, wanted(explicit=False)).entry == first
+
+    assert host.push(bucket).entry == first
+    assert read_head(bucket).head.latest == first.id
 
 
 def test_a_checkpoint_of_another_layout_is_refused(two_pushed: ObjectStore, other: Host) -> None:

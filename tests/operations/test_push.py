@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -22,7 +23,7 @@ from ckptsync.stores.base import ObjectStore
 from ckptsync.stores.local import LocalStore
 from ckptsync.stores.memory import MemoryStore
 from tests.fakes.stores import Call, FaultyStore
-from tests.operations.actors import Odd
+from tests.operations.actors import Odd, Sweeper
 from tests.operations.invariants import require_sound
 from tests.operations.looks import manifest_of, require_restores
 from tests.pipelines import (
@@ -102,6 +103,42 @@ def test_what_compresses_is_stored_compressed_and_what_does_not_is_not(
 def _half_and_half() -> bytes:
     """Looks compressible at its start, and is not on the whole."""
     return b"abcdefgh" * (40 << 10) + noise(CHUNK - (320 << 10))
+
+
+def sweep_own_uploads(bucket: MemoryStore, _top: Path) -> None:
+    Sweeper(store=bucket).sweep()
+
+
+def change_a_file(_bucket: MemoryStore, top: Path) -> None:
+    (top / "chunk").write_bytes(noise(PACK_BELOW + 1, "changed"))
+
+
+@pytest.mark.parametrize(
+    ("meddle", "at"),
+    [
+        (sweep_own_uploads, keys.MANIFESTS),
+        (change_a_file, keys.CHUNKS),
+        (change_a_file, keys.PACKS),
+    ],
+)
+def test_progress_ends_at_the_size_of_the_checkpoint_though_the_push_starts_over(
+    host: Host, bucket: MemoryStore, meddle: Callable[[MemoryStore, Path], None], at: str
+) -> None:
+    host.push_new("ckpt-1", bucket)
+    top = host.checkpoint("ckpt-2", a_small_checkpoint("ckpt-2"))
+    pending = [meddle]
+
+    def decide(_number: int, call: Call) -> None:
+        if pending and call.method == "put" and call.key.startswith(at):
+            pending.pop()(bucket, top)
+
+    moved: list[int] = []
+
+    entry = host.push(Odd(bucket, decide), progress=moved.append).entry
+
+    assert pending == []
+    assert min(moved) < 0
+    assert sum(moved) == entry.bytes
 
 
 # What is refused

@@ -13,16 +13,19 @@ from ckptsync.errors import (
     CannotTell,
     Unavailable,
 )
-from ckptsync.repository import keys
+from ckptsync.hashing import Hash
+from ckptsync.repository import catalog, keys
 from ckptsync.repository.files import Packed
 from ckptsync.repository.objects import Codec
 from ckptsync.repository.register import SWAPS
+from ckptsync.repository.repository import read_head
 from ckptsync.stores.memory import MemoryStore
 from tests.fakes.feldera_engine import Engine
 from tests.fakes.stores import Call, FaultyStore
 from tests.operations.actors import Odd, edit_head
 from tests.operations.invariants import require_sound
-from tests.operations.looks import manifest_of, puts, require_restores
+from tests.operations.looks import data_puts, manifest_of, require_restores
+from tests.operations.races import fail_at_the_manifest
 from tests.pipelines import (
     CHUNK,
     KIB,
@@ -30,6 +33,7 @@ from tests.pipelines import (
     PACK_BELOW,
     Host,
     a_small_checkpoint,
+    contents,
     noise,
     snapshot,
 )
@@ -184,6 +188,71 @@ def test_a_parent_whose_manifest_is_damaged_only_costs_uploads(
     require_restores(bucket, host, "ckpt-2", disk)
 
 
+def test_what_is_damaged_of_a_parent_in_a_catalog_page_is_stored_again(
+    host: Host, bucket: MemoryStore, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2, 3):
+        host.push_new(f"ckpt-{number}", bucket)
+    rotten = [stored.key for stored in manifest_of(bucket, 0).objects]
+    host.go_back_to("ckpt-1", bucket)
+    first, *others = read_head(bucket).head.checkpoints
+    bad = first.model_copy(update={"state": "bad", "damaged": tuple(rotten)})
+    monkeypatch.setattr(catalog, "SPILL_ABOVE", 1)
+    spilled = catalog.spill(edit_head(bucket, checkpoints=(bad, *others)), Hash.BLAKE3)
+    assert spilled is not None
+    assert spilled.head.entry(bad.id) is None
+    bucket.put(spilled.key, spilled.data)
+    edit_head(bucket, checkpoints=spilled.head.checkpoints, pages=spilled.head.pages)
+    for key in rotten:
+        bucket.put(key, b"rotten")
+    host.checkpoint("ckpt-4", a_small_checkpoint("ckpt-1"))
+
+    host.push(bucket)
+
+    manifest = manifest_of(bucket)
+    assert manifest.header.parent == bad.id
+    assert not set(rotten) & {stored.key for stored in manifest.objects}
+    require_restores(bucket, host, "ckpt-4", disk)
+
+
+def alter_the_cached_manifests(host: Host, bucket: MemoryStore) -> None:
+    """One byte in the middle of each, as a disk does."""
+    with host.running(bucket) as pipeline, pipeline.state.database.transaction() as transaction:
+        for number, data in transaction.execute("SELECT number, data FROM manifest").fetchall():
+            altered = bytearray(data)
+            altered[len(data) // 2] ^= 1
+            transaction.execute(
+                "UPDATE manifest SET data = ? WHERE number = ?", (bytes(altered), number)
+            )
+
+
+def test_a_cached_manifest_that_was_altered_costs_a_push_nothing_but_its_fetching(
+    host: Host, bucket: MemoryStore
+) -> None:
+    host.push_new("ckpt-1", bucket)
+    alter_the_cached_manifests(host, bucket)
+    host.checkpoint("ckpt-2", a_small_checkpoint("ckpt-1"))
+    store = FaultyStore(bucket)
+
+    assert host.push(store).entry.new_bytes == 0
+
+    fetched = [call.key for call in store.calls if call.method == "get"]
+    assert keys.manifest(manifest_of(bucket, 0).checkpoint) in fetched
+
+
+def test_a_cached_manifest_that_was_altered_is_not_what_a_pull_restores(
+    host: Host, bucket: MemoryStore
+) -> None:
+    host.push_new("ckpt-1", bucket)
+    before = contents(host.root)
+    alter_the_cached_manifests(host, bucket)
+    shutil.rmtree(host.root)
+
+    host.restore(bucket)
+
+    assert contents(host.root) == before
+
+
 # Trying again
 
 
@@ -193,14 +262,8 @@ def test_nothing_is_uploaded_twice_after_a_failed_push(
     host.checkpoint("ckpt-1", {f"{number}": noise(PACK_BELOW, number) for number in range(20)})
     uploads: Counter[bytes] = Counter()
 
-    def decide(_number: int, call: Call) -> Unavailable | None:
-        if call.key.startswith(keys.MANIFESTS) and call.method == "put":
-            return Unavailable(bucket.name, "write", call.key, "503")
-        return None
-
     for _ in range(3):
-        with pytest.raises(Unavailable):
-            host.push(Odd(bucket, decide))
+        fail_at_the_manifest(host, bucket)
     last = FaultyStore(bucket)
     host.push(last)
 
@@ -209,7 +272,7 @@ def test_nothing_is_uploaded_twice_after_a_failed_push(
     )
     assert len(uploads) == 20
     assert set(uploads.values()) == {1}
-    assert not [key for key in puts(last) if key.startswith((keys.CHUNKS, keys.PACKS))]
+    assert data_puts(last) == []
     require_restores(bucket, host, "ckpt-1", disk)
 
 
@@ -230,7 +293,44 @@ def test_a_push_that_failed_in_the_middle_goes_on_from_there(
     again = FaultyStore(bucket)
     host.push(again)
 
-    assert len([key for key in puts(again) if key.startswith(keys.CHUNKS)]) == 8
+    assert len(data_puts(again)) == 8
+
+
+def test_of_what_a_failed_push_stored_only_what_was_removed_since_is_uploaded_again(
+    host: Host, bucket: MemoryStore, disk: Path
+) -> None:
+    host.checkpoint("ckpt-1", {f"{number}": noise(PACK_BELOW, number) for number in range(9)})
+    first = data_puts(fail_at_the_manifest(host, bucket))
+    assert len(first) == 9
+    bucket.delete(first[:4])
+    bucket.put(first[4], b"cut short")
+
+    again = FaultyStore(bucket)
+    host.push(again)
+
+    assert len(data_puts(again)) == 5
+    stored = {each.key for each in manifest_of(bucket).objects}
+    assert stored == {*first[5:], *data_puts(again)}
+    require_restores(bucket, host, "ckpt-1", disk)
+
+
+def test_a_pack_that_a_failed_push_wrote_anew_is_not_written_once_more(
+    host: Host, bucket: MemoryStore, disk: Path
+) -> None:
+    files = {f"{number:03}": noise(3 * KIB, number) for number in range(200)}
+    host.checkpoint("ckpt-1", files)
+    host.push(bucket)
+    host.checkpoint("ckpt-2", dict(list(files.items())[:40]))
+
+    rewritten = data_puts(fail_at_the_manifest(host, bucket))
+    then = data_puts(fail_at_the_manifest(host, bucket))
+    last = FaultyStore(bucket)
+    host.push(last)
+
+    assert rewritten
+    assert then == data_puts(last) == []
+    assert {each.key for each in manifest_of(bucket).objects} == set(rewritten)
+    require_restores(bucket, host, "ckpt-2", disk)
 
 
 def test_pushing_the_same_checkpoint_again_does_nothing(host: Host, bucket: MemoryStore) -> None:

@@ -1,8 +1,16 @@
 """What status says, and what it does not claim to know."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from ckptsync.errors import CannotTell, HeadLost, RollbackDetected, SourceError, WrongRepository
+from ckptsync.errors import (
+    CannotTell,
+    HeadLost,
+    IntegrityError,
+    RollbackDetected,
+    SourceError,
+    WrongRepository,
+)
 from ckptsync.operations.status import BucketStatus, Status, status
 from ckptsync.repository import keys
 from ckptsync.stores.base import ObjectStore
@@ -129,6 +137,7 @@ def test_a_local_storage_that_cannot_be_read_does_not_hide_the_bucket(tmp_path: 
     found = _status(broken, store)
 
     assert isinstance(found.local, SourceError)
+    assert isinstance(found.problem, CannotTell)
     assert found.unpushed is None
     assert _bucket(found).latest == entry
 
@@ -153,3 +162,27 @@ def test_the_recovery_point_has_an_age(tmp_path: Path) -> None:
 
     assert age is not None
     assert abs(age.total_seconds()) < 60
+
+
+def test_what_is_known_to_be_wrong_is_worse_than_what_cannot_be_told(tmp_path: Path) -> None:
+    store = MemoryStore()
+    Host(home=tmp_path / "a").push_new("step-1", store)
+    broken = Host(home=tmp_path / "b", pipeline="payments")
+    broken.root.parent.mkdir()
+    broken.root.write_text("not a directory")
+
+    assert isinstance(_status(broken, store).problem, WrongRepository)
+
+
+def test_a_memory_that_is_gone_is_not_an_empty_one(tmp_path: Path) -> None:
+    host, store = Host(home=tmp_path), MemoryStore()
+    entry = host.push_new("step-1", store)
+    damaged = IntegrityError("state.sqlite is damaged")
+    with host.running(store) as pipeline:
+        state = replace(pipeline.state, missing=damaged)
+        found = status(replace(pipeline, state=state))
+
+    assert found.memory is damaged
+    assert _bucket(found).latest == entry
+    assert isinstance(found.problem, CannotTell)
+    assert str(found.problem) == str(damaged)

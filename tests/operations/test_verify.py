@@ -521,6 +521,14 @@ def test_what_is_not_there_to_verify_is_an_error(bucket: MemoryStore, host: Host
         check(host, bucket, "ckpt-9")
 
 
+def test_a_bucket_that_was_emptied_lost_its_list(bucket: MemoryStore, host: Host) -> None:
+    host.push_new("ckpt-1", bucket)
+    bucket.delete([info.key for info in bucket.walk("")])
+
+    with pytest.raises(HeadLost, match="lost, not empty"):
+        check(host, bucket)
+
+
 def test_a_stop_ends_the_run(bucket: MemoryStore, host: Host) -> None:
     host.push_new("ckpt-1", bucket)
     stop = threading.Event()

@@ -208,3 +208,15 @@ def test_progress_may_end_the_run(restored: Path) -> None:
 
     with pytest.raises(Cancelled):
         verify_directory(restored, None, progress=stop)
+
+
+def test_a_pull_in_place_is_said_to_leave_nothing_to_compare_with(
+    bucket: MemoryStore, host: Host, other: Host
+) -> None:
+    host.push_new("ckpt-1", bucket)
+    other.restore(bucket)
+
+    with pytest.raises(SourceError) as raised:
+        verify_directory(other.root, None, progress=ignore)
+
+    assert "a pull in place does not" in str(raised.value.hint)

@@ -1,15 +1,17 @@
 """Catalog pages: entries that were spilled from head, and read back through it."""
 
 import pytest
+import zstandard
 
 from ckptsync.errors import IntegrityError
 from ckptsync.hashing import Hash
-from ckptsync.repository import catalog
-from ckptsync.repository.catalog import SPILL, SPILL_ABOVE, spill
-from ckptsync.repository.head import LIMIT, Head, encode
+from ckptsync.repository import catalog, keys
+from ckptsync.repository.catalog import INFLATED_LIMIT, SPILL, SPILL_ABOVE, spill
+from ckptsync.repository.head import LIMIT, Entry, Head, Page, encode
+from ckptsync.repository.head import decode as decode_head
 from ckptsync.repository.repository import Repository
 from ckptsync.stores.memory import MemoryStore
-from tests.repository.samples import DESCRIPTOR, a_head, an_entry, an_id
+from tests.repository.samples import DESCRIPTOR, REPOSITORY, a_head, an_entry, an_id
 
 HASH = Hash.BLAKE3
 
@@ -43,6 +45,81 @@ def test_the_latest_stays_in_head_however_old_it_is() -> None:
     assert spilled is not None
     assert spilled.head.entry(an_id(3)) is not None
     assert spilled.head.pages[0].count == SPILL
+
+
+def heavy(seq: int, size: int) -> Entry:
+    return an_entry(seq).model_copy(update={"engine_id": "x" * size})
+
+
+def test_entries_that_take_more_than_half_of_head_are_spilled_however_few() -> None:
+    full = a_head(*(heavy(seq, LIMIT // 16) for seq in range(1, 10)))
+
+    spilled = spill(full, HASH)
+
+    assert spilled is not None
+    assert [entry.seq for entry in spilled.head.checkpoints] == [5, 6, 7, 8, 9]
+    (page,) = spilled.head.pages
+    assert catalog.decode(spilled.data, page, full, HASH, "it") == full.checkpoints[:4]
+    assert decode_head(encode(spilled.head), "it") == spilled.head
+
+
+def test_the_latest_alone_is_never_spilled() -> None:
+    assert spill(a_head(heavy(1, LIMIT)), HASH) is None
+
+
+@pytest.mark.parametrize("size", [INFLATED_LIMIT // 100, 1])
+def test_a_page_that_nobody_could_read_is_not_written(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too long when inflated, or as it is stored."""
+    if size == 1:
+        monkeypatch.setattr(catalog, "STORED_LIMIT", 100)
+    full = a_head(*(heavy(seq, size) for seq in range(1, SPILL_ABOVE + 2)))
+
+    with pytest.raises(IntegrityError, match="a catalog page of 256 checkpoints"):
+        spill(full, HASH)
+
+
+def test_an_entry_older_than_the_newest_page_stays_in_head() -> None:
+    """Else the pages would not be apart from each other, and a reader would refuse them."""
+    back = a_long_head(SPILL_ABOVE + 1).model_copy(update={"latest": an_id(3)})
+    first = spill(back, HASH)
+    assert first is not None
+    grown = first.head.model_copy(
+        update={
+            "latest": an_id(1000),
+            "next_seq": 1001,
+            "checkpoints": (*first.head.checkpoints, *map(an_entry, range(514, 1001))),
+        }
+    )
+
+    second = spill(grown, HASH)
+
+    assert second is not None
+    assert second.head.entry(an_id(3)) is not None
+    assert [page.seq for page in second.head.pages] == [(1, 257), (258, 513)]
+    assert decode_head(encode(second.head), "it") == second.head
+
+
+@pytest.mark.parametrize(
+    ("entries", "seq"),
+    [
+        ((an_entry(1), an_entry(2)), (2, 3)),
+        ((an_entry(1), an_entry(2)), (1, 1)),
+        ((an_entry(2), an_entry(1)), (1, 2)),
+        ((an_entry(1), an_entry(1)), (1, 2)),
+        ((an_entry(1), an_entry(2).model_copy(update={"id": an_id(1)})), (1, 2)),
+    ],
+)
+def test_a_page_whose_entries_are_not_those_announced_is_damaged(
+    entries: tuple[Entry, ...], seq: tuple[int, int]
+) -> None:
+    record = catalog.CatalogPage(repository_id=REPOSITORY, entries=entries)
+    data = zstandard.compress(record.model_dump_json().encode())
+    page = Page(key=keys.catalog(), digest=HASH.of(data).hex(), seq=seq, count=2)
+
+    with pytest.raises(IntegrityError, match="its checkpoints are not 2 in order"):
+        catalog.decode(data, page, a_head(), HASH, "it")
 
 
 def test_years_of_checkpoints_are_all_found_again_and_head_stays_small() -> None:

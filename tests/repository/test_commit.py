@@ -106,7 +106,7 @@ def test_a_commit_adds_its_entry_and_moves_latest_and_nothing_else() -> None:
     new = with_checkpoint(head, attempt, NOW)
 
     entry = new.checkpoints[-1]
-    assert entry == entry_of(attempt, NOW, head.epoch)
+    assert entry == entry_of(attempt, NOW)
     assert (entry.seq, entry.at) == (3, NOW)
     assert new.checkpoints[:-1] == head.checkpoints
     assert (new.latest, new.next_seq, new.revision) == (entry.id, 4, head.revision + 1)

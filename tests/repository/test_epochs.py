@@ -50,6 +50,7 @@ def require_mine(head: Head, me: Remembered) -> None:
         (HEAD, replace(ME, revision=0, instances=frozenset()), ForeignWriter),
         (with_writer(instance="theirs"), ME, Fenced),
         (with_writer(instance="theirs", write_id="theirs"), ME, Fenced),
+        (with_writer(instance="theirs"), replace(ME, held_epoch=0), ForeignWriter),
         (with_writer(instance="older"), ME, None),
         (with_writer(write_id="theirs"), ME, ForeignWriter),
         (with_writer(state="released"), ME, Fenced),

@@ -1,7 +1,9 @@
 """Manifests: written, read back, and what a reader does not believe."""
 
 import json
+import tracemalloc
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
@@ -11,14 +13,21 @@ from hypothesis import strategies as st
 
 from ckptsync.errors import IntegrityError, UnsupportedFormat
 from ckptsync.hashing import Hash
-from ckptsync.repository import keys
+from ckptsync.repository import keys, manifest_reader, packs
 from ckptsync.repository import manifest as manifests_module
 from ckptsync.repository.files import Chunked, Files, Packed
-from ckptsync.repository.manifest import Manifest, encode, engine_record
+from ckptsync.repository.manifest import (
+    HEADER_LIMIT,
+    ROW_LIMIT,
+    Manifest,
+    encode,
+    engine_record,
+)
 from ckptsync.repository.manifest_reader import decode
 from ckptsync.repository.objects import Codec, Frame, StoredObject
-from tests.repository.samples import DESCRIPTOR, a_manifest, engines, manifests
+from tests.repository.samples import CHUNK, DESCRIPTOR, a_manifest, engines, manifests
 
+MIB: Final = 1 << 20
 WHAT: Final = "s3://dr/orders/manifests/it"
 
 
@@ -175,3 +184,210 @@ def manifest_of_empty_files(count: int) -> Manifest:
     for number in range(count):
         files.append(f"{number}", 0, 0o644, 0, Hash.BLAKE3.of(b""), None)
     return a_manifest(files)
+
+
+def a_document(kind: str) -> dict[str, Any]:
+    """Of a manifest with one file, in a pack or in three chunks."""
+    digest = Hash.BLAKE3.of(b"it")
+    files = Files()
+    if kind == "pack":
+        files.append("file", 100, 0o644, 0, digest, Packed(0, 0, 512))
+    else:
+        files.append("file", 2 * CHUNK + 1, 0o644, 0, digest, Chunked(((0, digest),) * 3))
+    document = json.loads(text_of(encode(a_manifest(files, objects=(AN_OBJECT[kind],)))))
+    assert isinstance(document, dict)
+    return document
+
+
+HEX: Final = Hash.BLAKE3.of(b"it").hex()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("size", True),
+        ("size", 100.0),
+        ("size", "100"),
+        ("size", -1),
+        ("size", 2**63),
+        ("mode", True),
+        ("mode", -1),
+        ("mode", 420.0),
+        ("mtime_ns", 0),
+        ("mtime_ns", " 1"),
+        ("mtime_ns", "1_0"),
+        ("mtime_ns", "٣"),
+        ("mtime_ns", "9" * 20),
+        ("digest", HEX.upper()),
+        ("digest", f"{HEX[:32]} {HEX[32:]}"),
+        ("digest", HEX[:-2]),
+        ("digest", f"tree:{HEX}"),
+        ("pack", [True, 0, 512]),
+        ("pack", [0, False, 512]),
+        ("pack", [0, 0, 512.0]),
+        ("pack", [0, 0]),
+    ],
+)
+def test_a_file_row_has_one_spelling(field: str, value: object) -> None:
+    document = a_document("pack")
+    assert len(decode(stored(document), DESCRIPTOR, WHAT).files) == 1
+    document["files"][0][field] = value
+
+    with pytest.raises(IntegrityError, match="not a file row"):
+        decode(stored(document), DESCRIPTOR, WHAT)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (1, True),
+        (1, 10.0),
+        (2, HEX.upper()),
+        (2, f" {HEX}"),
+        (4, [[True, 4096]]),
+        (4, [[10, 4096.0]]),
+        (4, [[10, -4096]]),
+        (4, [[10]]),
+    ],
+)
+def test_an_object_row_has_one_spelling(place: int, value: object) -> None:
+    document = a_document("pack")
+    document["objects"][0][place] = value
+
+    with pytest.raises(IntegrityError, match="not an object row"):
+        decode(stored(document), DESCRIPTOR, WHAT)
+
+
+def test_the_digest_of_digests_is_marked_as_such() -> None:
+    document = a_document("chunks")
+    assert document["files"][0]["digest"].startswith("tree:")
+    assert len(decode(stored(document), DESCRIPTOR, WHAT).files) == 1
+    document["files"][0]["digest"] = HEX
+
+    with pytest.raises(IntegrityError, match="not a file row"):
+        decode(stored(document), DESCRIPTOR, WHAT)
+
+
+# Bounds
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("beginning", "piece", "end"),
+    [
+        ('"x":[', "[],", "[]]"),
+        ('"x":{', '"%d":[],', '"y":0}'),
+        ("", '"%d":0,', '"x":0'),
+        ('"files":[{"x":[', "[],", "[]]}]"),
+        ('"files":[{"chunks":[', "[],", "[]]}]"),
+        ('"files":[{"chunks":[[', "[],", "[]]]}]"),
+        ('"objects":[', "[],", "[]]"),
+        ('"objects":[[[', "[],", "[]]]]"),
+        ('"directories":["', "aaaa", '"]'),
+    ],
+)
+def test_memory_is_bounded_whatever_a_manifest_says(
+    beginning: str, piece: str, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As trees of Python's objects these would take hundreds of mebibytes."""
+    monkeypatch.setattr(manifests_module, "INFLATED_LIMIT", 16 * MIB)
+    count = 12 * MIB // len(piece % 123456 if "%" in piece else piece)
+    middle = "".join(piece % n for n in range(count)) if "%" in piece else piece * count
+    hostile = f'{{"format":"ckptsync/manifest","version":1,{beginning}{middle}{end}}}'.encode()
+    data = zstandard.compress(hostile)
+    del middle, hostile
+
+    tracemalloc.start()
+    with pytest.raises(IntegrityError):
+        decode(data, DESCRIPTOR, WHAT)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert most < 110 * MIB
+
+
+def test_a_header_may_be_as_long_as_the_limit_says_and_no_longer() -> None:
+    manifest = manifest_of_empty_files(1)
+    spare = HEADER_LIMIT - len(manifest.header.model_dump_json()) - 100
+    for length, fine in ((spare, True), (spare + 200, False)):
+        engine = manifest.header.engine.model_copy(update={"lineage": "x" * length})
+        header = manifest.header.model_copy(update={"engine": engine})
+        document = json.loads(text_of(encode(manifest)))
+        document["engine"]["lineage"] = "x" * length
+        if fine:
+            assert decode(encode(replace(manifest, header=header)), DESCRIPTOR, WHAT)
+        else:
+            with pytest.raises(IntegrityError, match="bytes beside its lists"):
+                encode(replace(manifest, header=header))
+            with pytest.raises(IntegrityError, match="no value that ends within"):
+                decode(stored(document), DESCRIPTOR, WHAT)
+
+
+@pytest.mark.parametrize("count", [13, 900, 40_000])
+def test_a_file_of_many_chunks_is_read_back(count: int) -> None:
+    """The longest row is beyond what any other row may take."""
+    files, digest = Files(), Hash.BLAKE3.of(b"it")
+    files.append("a", count * CHUNK, 0o644, 0, digest, Chunked(((0, digest),) * count))
+    files.append("é", CHUNK, 0o644, 0, digest, Chunked(((0, digest),)))
+    manifest = a_manifest(files, objects=(AN_OBJECT["chunks"],))
+    text = text_of(encode(manifest))
+    assert (len(text) > ROW_LIMIT) is (count == 40_000)
+
+    for data in (encode(manifest), zstandard.compress(text.replace("\\u00e9", "é").encode())):
+        assert list(decode(data, DESCRIPTOR, WHAT).files) == list(files)
+
+
+def test_a_file_of_too_many_chunks_is_refused_by_writer_and_reader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    document = a_document("chunks")
+    data = stored(document)
+    manifest = decode(data, DESCRIPTOR, WHAT)
+    monkeypatch.setattr(manifests_module, "MAX_CHUNKS", 2)
+    monkeypatch.setattr(manifest_reader, "MAX_CHUNKS", 2)
+
+    with pytest.raises(IntegrityError, match="3 chunks of one file"):
+        encode(manifest)
+    with pytest.raises(IntegrityError, match="not a file row"):
+        decode(data, DESCRIPTOR, WHAT)
+    monkeypatch.setattr(manifest_reader, "ROW_LIMIT", 250)
+    with pytest.raises(IntegrityError, match="more than 2 chunks"):
+        decode(data, DESCRIPTOR, WHAT)
+
+
+def test_a_row_that_is_read_piece_by_piece_is_checked_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    document = a_document("chunks")
+    whole = decode(stored(document), DESCRIPTOR, WHAT)
+    monkeypatch.setattr(manifest_reader, "ROW_LIMIT", 250)
+
+    assert list(decode(stored(document), DESCRIPTOR, WHAT).files) == list(whole.files)
+    for chunk in ([0, HEX.upper()], [True, HEX], [], 7):
+        document["files"][0]["chunks"][1] = chunk
+        with pytest.raises(IntegrityError, match="not a chunk"):
+            decode(stored(document), DESCRIPTOR, WHAT)
+
+
+def test_too_many_frames_or_directories_are_refused_by_writer_and_reader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pack = replace(AN_OBJECT["pack"], frames=(Frame(5, 4096), Frame(5, 4096)))
+    framed = a_manifest(Files(), objects=(pack, pack))
+    with_directories = replace(a_manifest(Files()), directories=("a", "b", "c"))
+    for manifest, what in ((framed, "frames"), (with_directories, "directories")):
+        data = encode(manifest)
+        with monkeypatch.context() as patched:
+            patched.setattr(manifests_module, "MAX_FILES", 2)
+            with pytest.raises(IntegrityError, match=what):
+                encode(manifest)
+            with pytest.raises(IntegrityError, match=what):
+                decode(data, DESCRIPTOR, WHAT)
+
+
+def test_a_pack_of_too_many_frames_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    document = a_document("pack")
+    monkeypatch.setattr(packs, "MAX_FRAMES", 0)
+
+    with pytest.raises(IntegrityError, match="cannot be what its row says"):
+        decode(stored(document), DESCRIPTOR, WHAT)

@@ -92,6 +92,17 @@ def test_what_fits_never_overflows_the_buffer(sizes: list[int]) -> None:
     assert stored.size == len(body) <= 2 * MIB
 
 
+def test_a_pack_never_gets_more_frames_than_a_reader_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packs, "MAX_FRAMES", 3)
+
+    stored, _, places = build(
+        [noise(MIB, number) for number in range(5)], size=9 * MIB, target=9 * MIB
+    )
+
+    assert len(places) == 2
+    assert len(stored.frames) == 3
+
+
 @pytest.mark.parametrize(
     ("wanted", "sparse"), [(0, True), (24 * KIB, True), (25 * KIB, False), (100 * KIB, False)]
 )

@@ -1,5 +1,6 @@
 """The paths that a manifest may name."""
 
+import tracemalloc
 from pathlib import PurePosixPath
 
 import pytest
@@ -95,3 +96,39 @@ def test_paths_out_of_order_or_named_twice_are_refused(paths: list[str]) -> None
         check_tree(paths, [], "it")
     with pytest.raises(IntegrityError, match="out of order or there twice"):
         check_tree([], paths, "it")
+
+
+def test_deep_paths_take_no_more_memory_than_they_are_long() -> None:
+    """Each implies two thousand directories, and all of them different."""
+    files = [f"{number:04}" + "/a" * 2000 for number in range(200)]
+
+    tracemalloc.start()
+    check_tree(files, (), "it")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert most < 4 * sum(map(len, files))
+
+
+@pytest.mark.parametrize(
+    ("files", "directories", "sound"),
+    [
+        (("a", "a!", "a!/b"), (), False),
+        (("a", "a!b", "a/b"), (), False),
+        (("a", "ab", "abc", "b/a"), (), True),
+        (("a/b",), ("a",), True),
+        (("a/b/c",), ("a", "a/b"), True),
+        (("a",), ("a",), False),
+        (("a",), ("a/b",), False),
+        (("a", "a!"), ("a!/x", "b"), False),
+        (("a!", "b"), ("a", "a/b"), True),
+    ],
+)
+def test_no_file_is_also_a_directory(
+    files: tuple[str, ...], directories: tuple[str, ...], sound: bool
+) -> None:
+    if sound:
+        check_tree(files, directories, "it")
+    else:
+        with pytest.raises(IntegrityError, match="is a file and a directory"):
+            check_tree(files, directories, "it")

@@ -1,6 +1,8 @@
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -10,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckptsync.errors import EngineRunning, SourceError, Vanished
+from ckptsync.errors import EngineRunning, IntegrityError, SourceError, Vanished
+from ckptsync.model import Engine
 from ckptsync.sources.candidates import Candidate, complete, rivals
 from ckptsync.sources.digests import Digests
 from ckptsync.sources.directory import Directory
@@ -265,7 +268,7 @@ def test_a_checkpoint_is_put_beside_the_others(
 
     assert tree(root / "checkpoint-5") == PUBLISHED
     assert ids(root) == ["checkpoint-4", "checkpoint-5"], "needs no quiet time"
-    assert list((tmp_path / "work").iterdir()) == []
+    assert not (tmp_path / "work").exists()
 
 
 def test_what_is_newer_goes_to_quarantine_or_the_engine_would_resume_from_it(
@@ -423,7 +426,7 @@ def test_a_manifest_cannot_lead_out_of_the_checkpoint(
     staging = sample.pull(tmp_path / "work", root, digests)
     sample.files.append(replace(sample.files[0], path=path))
 
-    with pytest.raises(SourceError, match="manifest"):
+    with pytest.raises(IntegrityError, match="manifest"):
         Directory(root).publish(staging, root)
 
 
@@ -435,8 +438,61 @@ def test_a_manifest_cannot_name_a_checkpoint_that_leads_elsewhere(
     sample.engine = replace(sample.engine, id=id)
     staging = sample.pull(tmp_path / "work", root, digests)
 
-    with pytest.raises(SourceError, match="cannot name a directory"):
+    with pytest.raises(IntegrityError, match="cannot name a directory"):
         Directory(root).publish(staging, root)
+
+
+@pytest.mark.parametrize(
+    "id", [".hidden", "lost+found", "ckpt.tmp", "tmp-1", "a.orbax-checkpoint-tmp-3"]
+)
+def test_a_manifest_cannot_name_a_checkpoint_that_no_trainer_resumes_from(
+    root: Path, id: str
+) -> None:
+    with pytest.raises(IntegrityError, match="no trainer resumes from") as raised:
+        Directory(root).require_restorable(Engine(layout="directory", id=id, step=1), [], (id,))
+
+    assert raised.value.hint is not None
+    assert "--checkpoint" in raised.value.hint
+
+
+def test_a_manifest_that_holds_nothing_is_refused(root: Path) -> None:
+    layout, engine = Directory(root), Engine(layout="directory", id="ckpt-1", step=1)
+    with pytest.raises(IntegrityError, match="names nothing"):
+        layout.require_restorable(engine, [], ())
+
+    layout.require_restorable(engine, [], ("ckpt-1",))
+
+
+@given(
+    names=st.lists(st.sampled_from([".x", "lost+found", "a.tmp", "a", "checkpoint-1"]), unique=True)
+)
+def test_what_is_pushed_may_be_restored_and_what_is_never_listed_may_not(names: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        layout = Directory(Path(directory), quiet=timedelta(0))
+        for name in names:
+            (Path(directory) / name).mkdir()
+        listed = {checkpoint.engine.id for checkpoint in layout.checkpoints()}
+    for name in names:
+        engine = Engine(layout="directory", id=name, step=1)
+        with nullcontext() if name in listed else pytest.raises(IntegrityError):
+            layout.require_restorable(engine, [], (name,))
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_restored_directories_can_be_written_by_their_owner_alone(
+    root: Path, tmp_path: Path, digests: Digests, umask: int
+) -> None:
+    sample = a_sample(tmp_path, FILES)
+    root.rmdir()
+    before = os.umask(umask)
+    try:
+        publish(sample, tmp_path / "work", root, digests)
+    finally:
+        os.umask(before)
+
+    made = [root, *(path for path in root.rglob("*") if path.is_dir())]
+    assert len(made) == 4
+    assert {path.stat().st_mode & 0o777 for path in made} == {0o755 & ~umask}
 
 
 @pytest.mark.parametrize("occupied", [False, True])
@@ -481,7 +537,7 @@ def test_a_manifest_cannot_make_a_directory_outside_the_checkpoint(
     staging = sample.pull(tmp_path / "work", root, digests)
     root.rmdir()
 
-    with pytest.raises(SourceError, match="manifest"):
+    with pytest.raises(IntegrityError, match="manifest"):
         Directory(root).publish(staging, root)
 
     assert not root.exists()

@@ -182,12 +182,18 @@ def test_a_torn_file_of_a_checkpoint_is_an_error_that_says_where(engine: Engine,
         Feldera(engine.root).checkpoints()
 
 
-def test_batches_may_not_lead_out_of_the_root(engine: Engine, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name", ["../secret.feldera", "checkpoints.feldera", "activated.feldera", "state.json", ""]
+)
+@pytest.mark.parametrize("listed_in", ["dependencies.json", "pspine-batches-0-0000.integral.dat"])
+def test_what_is_no_batch_is_never_pushed_as_one(engine: Engine, name: str, listed_in: str) -> None:
     id = engine.checkpoint()
-    (tmp_path / "secret").touch()
-    (engine.root / id / "dependencies.json").write_text('{"batches":["../secret"]}')
+    (engine.root.parent / "secret.feldera").touch()
+    (engine.root / id / "dependencies.json").unlink()
+    field = "files" if "pspine" in listed_in else "batches"
+    (engine.root / id / listed_in).write_text(json.dumps({field: [name]}))
 
-    with pytest.raises(SourceError, match=r"dependencies\.json"):
+    with pytest.raises(SourceError, match=f"{listed_in} .* not the name of a batch"):
         Feldera(engine.root).checkpoints()
 
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from ckptsync.errors import EngineRunning, LocalDiskFull, SourceError
+from ckptsync.errors import EngineRunning, IntegrityError, LocalDiskFull, SourceError
 from ckptsync.sources import disk, pidlock
 from ckptsync.sources.digests import Digests
 from ckptsync.sources.feldera import Feldera
 from tests.fakes.feldera_engine import Engine, Resumed, Sizes, contents, resume
 from tests.sources.crashing import killed_at
-from tests.sources.samples import PROJECT, Sample, make_digests, newest
+from tests.sources.samples import PROJECT, Sample, digest_of, make_digests, newest
 
 ENGINE = [sys.executable, "-m", "tests.fakes.feldera_engine"]
 SMALL = Sizes(traces=1, new_batches=2, batch_bytes=100, state_bytes=50)
@@ -95,7 +95,7 @@ def test_an_engine_resumes_from_what_was_published_into_an_empty_directory(
     publish(sample, work, root, digests)
 
     require_published(sample, primary.written[sample.engine.id], root)
-    assert list(work.iterdir()) == [], "nothing was in the way"
+    assert not work.exists(), "nothing was in the way"
     with Engine(root, seed=3, sizes=SMALL) as engine:
         engine.run(3)
     assert resume(root) is not None
@@ -139,7 +139,7 @@ def test_publishing_again_changes_nothing(
 
     require_published(sample, primary.written[sample.engine.id], root)
     assert {path: path.stat().st_ino for path in root.rglob("*")} == before
-    assert list(work.iterdir()) == []
+    assert not work.exists()
 
 
 def test_the_journal_of_the_published_checkpoint_itself_stays(
@@ -295,7 +295,7 @@ def test_a_manifest_cannot_put_a_file_where_none_belongs(
     before = state_of(root)
     sample.files.append(replace(sample.files[0], path=path))
 
-    with pytest.raises(SourceError, match="manifest"):
+    with pytest.raises(IntegrityError, match="manifest"):
         Feldera(root).publish(staging, root)
 
     assert state_of(root) == before
@@ -309,7 +309,7 @@ def test_a_manifest_cannot_make_a_directory_outside_the_checkpoint(
     staging = sample.pull(work, root, digests)
     before = state_of(root)
 
-    with pytest.raises(SourceError, match="manifest"):
+    with pytest.raises(IntegrityError, match="manifest"):
         Feldera(root).publish(staging, root)
 
     assert state_of(root) == before
@@ -335,10 +335,105 @@ def test_a_manifest_that_does_not_describe_the_checkpoint_is_refused(
     sample.engine = replace(sample.engine, id=id, metadata=metadata)
     before = state_of(root)
 
-    with pytest.raises(SourceError, match=r"checkpoint|manifest"):
+    with pytest.raises(IntegrityError, match=r"checkpoint|manifest"):
         publish(sample, work, root, digests)
 
     assert state_of(root) == before
+
+
+@pytest.mark.parametrize(
+    ("lost", "said"),
+    [
+        ("CHECKPOINT", "lacks CHECKPOINT"),
+        ("state.json", r"lacks state\.json"),
+        ("pspine-0-0000.integral.dat", "which its manifest does not name"),
+        ("z1-0-0000.dat", "which its manifest does not name"),
+        ("batch", "which its manifest does not name"),
+    ],
+)
+def test_a_manifest_without_what_the_engine_needs_is_refused_before_anything_changed(
+    sample: Sample, work: Path, root: Path, digests: Digests, lost: str, said: str
+) -> None:
+    batch = next(file.path for file in sample.files if "/" not in file.path)
+    path = batch if lost == "batch" else f"{sample.engine.id}/{lost}"
+    sample.files = [file for file in sample.files if file.path != path]
+    before = state_of(root)
+
+    with pytest.raises(IntegrityError, match=said) as raised:
+        publish(sample, work, root, digests)
+
+    assert state_of(root) == before
+    assert raised.value.hint == "pull another one with --checkpoint ID"
+
+
+def without_dependencies(sample: Sample) -> None:
+    sample.files = [file for file in sample.files if not file.path.endswith("/dependencies.json")]
+
+
+def test_a_checkpoint_of_an_older_engine_is_known_by_what_its_traces_name(
+    primary: Engine, sample: Sample, work: Path, root: Path, digests: Digests
+) -> None:
+    without_dependencies(sample)
+    batch = next(file for file in sample.files if "/" not in file.path)
+    sample.files.remove(batch)
+    with pytest.raises(IntegrityError, match=f"needs {batch.path}"):
+        publish(sample, work, root, digests)
+
+    sample.files.append(batch)
+    publish(sample, work, root, digests)
+
+    assert {path.name for path in root.glob("w*.feldera")} == {
+        name for name in primary.written[sample.engine.id] if "/" not in name
+    }
+
+
+def test_batches_that_nothing_names_are_refused(sample: Sample, root: Path) -> None:
+    without_dependencies(sample)
+    files = [file for file in sample.files if "pspine-batches" not in file.path]
+
+    with pytest.raises(IntegrityError, match="no file that says which are needed"):
+        Feldera(root).require_restorable(sample.engine, files, ())
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"batches":["../x"]}', b'{"batches":7}'])
+def test_damaged_dependencies_are_refused_before_anything_changed(
+    sample: Sample, work: Path, root: Path, digests: Digests, content: bytes
+) -> None:
+    path = f"{sample.engine.id}/dependencies.json"
+    number = next(at for at, file in enumerate(sample.files) if file.path == path)
+    sample.files[number] = replace(
+        sample.files[number], size=len(content), digest=digest_of(content).digest
+    )
+    sample.data[path] = content
+    before = state_of(root)
+
+    with pytest.raises(IntegrityError, match=r"dependencies\.json is not as the engine writes it"):
+        publish(sample, work, root, digests)
+
+    assert state_of(root) == before
+
+
+def test_whatever_is_pinned_may_be_restored(primary: Engine) -> None:
+    layout = Feldera(primary.root)
+    (primary.root / newest(layout).engine.id / "void").mkdir()
+    for checkpoint in layout.checkpoints():
+        sample = Sample(layout, checkpoint)
+        layout.require_restorable(sample.engine, sample.files, sample.directories)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_restored_directories_can_be_written_by_their_owner_alone(
+    sample: Sample, work: Path, tmp_path: Path, digests: Digests, umask: int
+) -> None:
+    root = tmp_path / "fresh"
+    before = os.umask(umask)
+    try:
+        publish(sample, work, root, digests)
+    finally:
+        os.umask(before)
+
+    modes = {path.stat().st_mode & 0o777 for path in (root, root / sample.engine.id)}
+    assert modes == {0o755 & ~umask}
 
 
 Scenario = Callable[[Path, Sample], None]

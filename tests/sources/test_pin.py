@@ -21,6 +21,7 @@ from tests.sources.samples import PROJECT, read
 CHECKPOINT = LocalCheckpoint(
     engine=Engine(layout="test", id="c1", step=1), at=datetime(2026, 1, 1, tzinfo=UTC)
 )
+MOVE_IT = "move it out of the checkpoint: only regular files and directories can be pushed"
 
 
 @pytest.fixture
@@ -192,16 +193,42 @@ def odd(request: pytest.FixtureRequest, root: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("odd", ["symlink", "directory symlink", "fifo", "socket"], indirect=True)
 def test_what_is_no_regular_file_is_refused_by_name(root: Path, odd: Path) -> None:
-    with pytest.raises(SourceError, match=f"{odd} is a (symbolic link|special file)"):
+    with pytest.raises(SourceError, match=f"{odd} is a (symbolic link|special file)") as raised:
         pin(root)
+
+    assert raised.value.hint == MOVE_IT
 
 
 def test_a_loose_symlink_is_refused(root: Path) -> None:
     (root / "batch").unlink()
     (root / "batch").symlink_to("/etc/passwd")
 
-    with pytest.raises(SourceError, match="batch cannot be opened: it is a symbolic link"):
+    with pytest.raises(SourceError, match="batch is a symbolic link") as raised:
         pin(root)
+
+    assert raised.value.hint == MOVE_IT
+
+
+def test_a_loose_socket_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "batch").unlink()
+    monkeypatch.chdir(root)  # the address of a socket may be 108 bytes long
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("batch")
+
+        with pytest.raises(SourceError, match="batch is a special file") as raised:
+            pin(root)
+
+    assert raised.value.hint == MOVE_IT
+
+
+def test_a_checkpoint_that_is_a_symlink_is_refused_and_has_not_vanished(root: Path) -> None:
+    (root / "c1").rename(root / "elsewhere")
+    (root / "c1").symlink_to("elsewhere")
+
+    with pytest.raises(SourceError, match="c1 is a symbolic link") as raised:
+        pin(root)
+
+    assert not isinstance(raised.value, Vanished)
 
 
 def test_a_loose_fifo_is_refused_and_does_not_block(root: Path) -> None:

@@ -12,6 +12,7 @@ from ckptsync.model import Engine, File
 from ckptsync.sources import disk
 from ckptsync.sources.digests import Digests
 from ckptsync.sources.staging import Staging
+from tests.limits import files_limited_to
 from tests.sources.samples import digest_of, make_digests
 
 ENGINE = Engine(layout="test", id="c1", step=1)
@@ -248,11 +249,27 @@ def test_the_root_is_made_when_publishing_begins_and_not_before(
     assert list(root.iterdir()) == []
 
 
-def test_what_should_hold_the_root_is_never_made(tmp_path: Path, digests: Digests) -> None:
-    with pytest.raises(Vanished):
-        open_staging(tmp_path / "work", tmp_path / "unmounted" / "root", digests)
+@pytest.mark.parametrize("missing", ["root", "work"])
+def test_what_should_hold_root_or_work_is_never_made(
+    tmp_path: Path, digests: Digests, missing: str
+) -> None:
+    places = {name: tmp_path / name for name in ("root", "work")}
+    places[missing] = tmp_path / "unmounted" / missing
 
-    assert not (tmp_path / "unmounted").exists()
+    with pytest.raises(SourceError, match="its parent directory is not there") as raised:
+        open_staging(places["work"], places["root"], digests)
+
+    assert not isinstance(raised.value, Vanished), "it will not come back by itself"
+    assert raised.value.hint == f"mount its disk, or create {tmp_path / 'unmounted'}"
+    assert not any((tmp_path / name).exists() for name in ("root", "work", "unmounted"))
+
+
+def test_where_nothing_can_be_made_it_says_so(digests: Digests) -> None:
+    with pytest.raises(SourceError, match="/proc takes no new files") as raised:
+        open_staging(Path("/proc/work"), Path("/proc/root"), digests)
+
+    assert not isinstance(raised.value, Vanished)
+    assert raised.value.hint is not None
 
 
 def test_discarding_leaves_only_the_quarantine(staging: Staging, work: Path) -> None:
@@ -263,6 +280,43 @@ def test_discarding_leaves_only_the_quarantine(staging: Staging, work: Path) -> 
 
     assert [path.name for path in work.iterdir()] == ["quarantine"]
     assert not staging.has(FILES["c1/two"])
+
+
+def test_discarding_leaves_no_directory_that_was_made_for_it(
+    work: Path, root: Path, digests: Digests
+) -> None:
+    open_staging(work, root, digests).discard()
+    assert not work.exists()
+
+    work.mkdir(mode=0o700)
+    open_staging(work, root, digests).discard()
+    assert list(work.iterdir()) == [], "another's directory stays"
+
+
+def test_a_staged_file_is_read_wherever_it_is(staging: Staging, root: Path) -> None:
+    write(staging, "c1/one")
+    (root / "c1").mkdir()
+    (root / "c1" / "two").write_bytes(b"two")
+    (root / "c1" / "big").write_bytes(bytes(len(BIG)))
+
+    assert staging.read(FILES["c1/twin"]) == b"one"
+    assert staging.read(FILES["c1/two"]) == b"two"
+    with pytest.raises(SourceError, match="neither staged"):
+        staging.read(FILES["c1/big"])
+
+
+def test_a_limit_of_file_sizes_is_told_from_a_full_disk(staging: Staging, work: Path) -> None:
+    with files_limited_to(4096):
+        with pytest.raises(SourceError, match=rf"{len(BIG):,} bytes of c1/big") as reserved:
+            staging.create(FILES["c1/big"])
+        with staging.create(FILES["c1/two"]) as staged, pytest.raises(SourceError) as written:
+            staged.write_at(4096, memoryview(b"x"))
+
+    for raised in (reserved, written):
+        assert "no file may be that large" in str(raised.value)
+        assert raised.value.hint is not None
+        assert "ulimit -f" in raised.value.hint
+    assert parts(work) == []
 
 
 def test_another_filesystem_is_an_error_that_names_the_setting(

@@ -3,7 +3,6 @@
 import errno
 import fcntl
 import os
-import resource
 import signal
 import stat
 import subprocess
@@ -27,6 +26,7 @@ from ckptsync.errors import (
 from ckptsync.stores.base import Expect, ObjectStore
 from ckptsync.stores.local import LocalStore
 from ckptsync.stores.lockfile import LockFile, LockHeld
+from tests.limits import files_limited_to
 
 _DESCRIPTORS = Path("/proc/self/fd")
 
@@ -160,25 +160,35 @@ def test_a_failed_put_leaves_nothing(root: Path) -> None:
     assert list((root / ".ckptsync.tmp").iterdir()) == []
 
 
-@contextmanager
-def files_limited_to(size: int) -> Iterator[None]:
-    """Writing beyond this many bytes fails with EFBIG, as a full disk does with ENOSPC."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+def test_a_full_disk_fails_the_put_for_good_and_keeps_the_old_object(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_file: int, _data: memoryview) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-
-def test_a_full_disk_fails_the_put_for_good_and_keeps_the_old_object(root: Path) -> None:
     store = LocalStore(root)
     store.put("a", b"old")
 
-    with files_limited_to(4096), pytest.raises(StoreError, match="no space left") as caught:
+    monkeypatch.setattr(os, "write", full)
+
+    with pytest.raises(StoreError, match="no space left") as caught:
         store.put("a", bytes(10_000))
 
     assert not caught.value.transient
+    assert everything(store) == {"a": b"old"}
+    assert list((root / ".ckptsync.tmp").iterdir()) == []
+
+
+def test_a_limit_of_file_sizes_is_told_from_a_full_disk(root: Path) -> None:
+    store = LocalStore(root)
+    store.put("a", b"old")
+
+    with files_limited_to(4096), pytest.raises(StoreError, match="may be that large") as caught:
+        store.put("a", bytes(10_000))
+
+    assert not caught.value.transient
+    assert caught.value.hint is not None
+    assert "ulimit -f" in caught.value.hint
     assert everything(store) == {"a": b"old"}
     assert list((root / ".ckptsync.tmp").iterdir()) == []
 

@@ -89,9 +89,12 @@ def test_contention_is_no_finding() -> None:
 
 
 def test_a_race_has_one_winner(store: ObjectStore) -> None:
-    assert race(store, "probe/race-node", writers=4)
+    assert race(store, "probe/race-node", writers=4).sound
     assert [info.key for info in store.walk("")] == []
 
 
 def test_a_race_in_a_store_that_lies_has_several() -> None:
-    assert not race(LyingStore(MemoryStore()), "probe/race-node")
+    seen = race(LyingStore(MemoryStore()), "probe/race-node")
+
+    assert not seen.sound
+    assert seen.winners == (seen.writers,) * 3

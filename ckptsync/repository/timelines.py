@@ -1,0 +1,50 @@
+"""The way that the active timeline took: which checkpoints lie behind the latest one. Pure."""
+
+from collections.abc import Mapping
+
+from ckptsync.repository import keys
+from ckptsync.repository.head import Entry, Head
+
+
+def path(head: Head) -> Mapping[int, int]:
+    """The timelines that the active one came by, itself first, each with the greatest seq on it.
+
+    What was committed on an older one after the fork is not behind the latest checkpoint.
+    """
+    timelines = {timeline.id: timeline for timeline in head.timelines}
+    bounds: dict[int, int] = {}
+    current, bound = head.timeline, head.next_seq - 1
+    while current in timelines and current not in bounds:
+        bounds[current] = bound
+        fork = timelines[current].parent
+        if fork is None or fork.checkpoint is None:
+            break
+        current, bound = fork.timeline, min(bound, keys.seq(fork.checkpoint))
+    return bounds
+
+
+def on_path(entry: Entry, path: Mapping[int, int]) -> bool:
+    """Whether a checkpoint lies on a path of `path`."""
+    return entry.seq <= path.get(entry.timeline, 0)
+
+
+def latest_fault(head: Head, latest: Entry | None) -> str | None:
+    """Why what head calls `latest` cannot be it. `latest` is its entry, None where there is none.
+
+    It is live, and lies on the path. Where it is null, no checkpoint in head is both.
+    """
+    way = path(head)
+    if head.latest is None:
+        live = (each for each in reversed(head.checkpoints) if each.state == "live")
+        newest = next((each for each in live if on_path(each, way)), None)
+        return None if newest is None else f"latest is null, though checkpoint {newest.id} is live"
+    if latest is None:
+        return f"latest is checkpoint {head.latest}, which is not among the checkpoints"
+    if latest.state != "live":
+        return f"latest is checkpoint {latest.id}, which is {latest.state}"
+    if not on_path(latest, way):
+        return (
+            f"latest is checkpoint {latest.id} of timeline {latest.timeline}, "
+            f"which timeline {head.timeline} did not come from"
+        )
+    return None
