@@ -36,6 +36,7 @@ CkptsyncError                       1   failure
         └── Contention              5   a racing write; this one was not applied
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -51,7 +52,15 @@ class CkptsyncError(Exception):
 
 
 class ConfigError(CkptsyncError):
+    """`problems` has each mistake in a file by itself, where the message tells of all."""
+
     exit_code = 2
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, problems: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.problems = tuple(problems)
 
 
 class WrongRepository(CkptsyncError):

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import structlog
@@ -21,10 +21,16 @@ _HIDDEN: Final = "***"
 _OF_MANY_LINES: Final = frozenset({"exception", "stack"})
 
 
-def configure(*, json: bool | None, level: str = "info") -> None:
+def configure(
+    *,
+    json: bool | None,
+    level: str = "info",
+    told: Callable[[Processor], Processor] = lambda renderer: renderer,
+) -> None:
     """Set up logging for the process; `json` None means JSON unless stderr is a terminal.
 
-    Raises ValueError for an unknown level.
+    `told` may put a renderer of its own around that for people; it gets text that cannot steer
+    a terminal. Raises ValueError for an unknown level.
     """
     names = logging.getLevelNamesMapping()
     if level.upper() not in names:
@@ -36,10 +42,12 @@ def configure(*, json: bool | None, level: str = "info") -> None:
     else:
         rendering = [
             printable,
-            structlog.dev.ConsoleRenderer(
-                colors=terminal and not os.environ.get("NO_COLOR"),
-                # The default, where rich is installed, prints local variables: secrets, too.
-                exception_formatter=structlog.dev.plain_traceback,
+            told(
+                structlog.dev.ConsoleRenderer(
+                    colors=terminal and not os.environ.get("NO_COLOR"),
+                    # The default, where rich is installed, prints local variables: secrets, too.
+                    exception_formatter=structlog.dev.plain_traceback,
+                )
             ),
         ]
     structlog.configure(

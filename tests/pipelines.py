@@ -63,6 +63,8 @@ class Host:
     pack_below: int = PACK_BELOW
     fencing: bool = True
     hash: Hash = Hash.BLAKE3
+    place: str | None = None
+    """Where the bucket is, if its name does not tell."""
 
     @property
     def root(self) -> Path:
@@ -97,7 +99,7 @@ class Host:
                 creation=Creation(
                     hash=self.hash, chunk_size=self.chunk_size, pack_below=self.pack_below
                 ),
-                place=store.name,
+                place=self.place or store.name,
                 fencing=self.fencing,
                 parallel=self.parallel,
                 memory=self.parallel * self.chunk_size,

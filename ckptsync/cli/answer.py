@@ -21,8 +21,8 @@ class Failure:
     message: str
     hint: str | None
     exit_code: int
-    of_many_lines: bool = False
-    """The line ends in the message are ours, and not those of a name that it quotes."""
+    problems: Sequence[str] = ()
+    """What the message lists, a line each: its line ends are ours, not those of a quoted name."""
 
     @classmethod
     def of(cls, error: CkptsyncError) -> "Failure":
@@ -31,7 +31,7 @@ class Failure:
             message=str(error),
             hint=error.hint,
             exit_code=error.exit_code,
-            of_many_lines=isinstance(error, ConfigError),
+            problems=error.problems if isinstance(error, ConfigError) else (),
         )
 
     def document(self) -> Mapping[str, Any]:
@@ -40,6 +40,7 @@ class Failure:
             "message": self.message,
             "hint": self.hint,
             "exit_code": self.exit_code,
+            "problems": list(self.problems),
         }
 
 
@@ -82,7 +83,7 @@ def show_failure(failure: Failure, *, as_json: bool) -> int:
 
 
 def _complain(failure: Failure) -> None:
-    shown = escaped_lines if failure.of_many_lines else escaped
+    shown = escaped_lines if failure.problems else escaped
     click.echo(f"error: {shown(failure.message)}", err=True)
     if failure.hint:
         click.echo(f"try: {escaped(failure.hint)}", err=True)

@@ -80,6 +80,8 @@ def application(
     an environment variable, too: CKPTSYNC_CONFIG, CKPTSYNC_PULL_CHECKPOINT and so on.
     """
     from ckptsync import log
+    from ckptsync.cli.console import Sentences
 
-    log.configure(json=json_logs, level=log_level or ("info" if verbose else "warning"))
+    level = log_level or ("info" if verbose else "warning")
+    log.configure(json=json_logs, level=level, told=Sentences)
     invocation.config_path = config

@@ -23,11 +23,12 @@ class Invocation:
     config_path: Path | None = None
     json: bool = False
 
-    def config(self) -> "Config":
-        """Raises ConfigError, PermissionRefused."""
+    def config(self, *, secrets: bool = False) -> "Config":
+        """With `secrets` their files must be readable. Raises ConfigError, PermissionRefused."""
+        from ckptsync.cli.offered import checks
         from ckptsync.config import load
 
-        return load.load(self.config_path or load.DEFAULT_PATH)
+        return load.load(self.config_path or load.DEFAULT_PATH, checks(secrets=secrets))
 
 
 def pipeline_argument(command: F) -> F:

@@ -4,16 +4,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
+import structlog
 from structlog.contextvars import bound_contextvars
 
 from ckptsync.cli.hook import engine_running
+from ckptsync.cli.offered import location_fault
 from ckptsync.config.credentials import credentials
 from ckptsync.config.location import Location
 from ckptsync.config.model import Config, Sync
 from ckptsync.config.providers import Scheme
-from ckptsync.errors import ConfigError
+from ckptsync.errors import CkptsyncError, ConfigError
 from ckptsync.operations.pipeline import Creation, LocalState, Pipeline
 from ckptsync.repository.epochs import Node
 from ckptsync.sources.base import Layout
@@ -29,25 +32,28 @@ from ckptsync.stores.local import LocalStore
 from ckptsync.stores.retry import Backoff, Retrying
 from ckptsync.stores.s3 import S3Options, S3Store
 
+log = structlog.get_logger()
+
 PATIENT: Final = Backoff()
 HASTY: Final = Backoff(attempts=2)
 """For somebody who waits to be told that a store is away."""
 
-_OWN_INTERFACES: Final = {
-    Scheme.GS: "for Google's, use its S3 interface: an s3:// bucket, "
-    'endpoint = "https://storage.googleapis.com" and an HMAC key',
-    Scheme.AZ: "put an S3 gateway in front of it, or use another store",
-}
-
 
 @contextmanager
 def wire(
-    config: Config, name: str, stop: threading.Event, *, backoff: Backoff = PATIENT
+    config: Config,
+    name: str,
+    stop: threading.Event,
+    *,
+    backoff: Backoff = PATIENT,
+    reading: bool = False,
 ) -> Iterator[Pipeline]:
     """A pipeline of the configuration; its stores and its database are closed at the end.
 
-    No store is asked anything. Raises ConfigError; PermissionRefused and what else opening a
-    Database can raise.
+    No store is asked anything. Who is only `reading` goes on, with a warning, where the database
+    cannot be opened or is damaged.
+
+    Raises ConfigError; PermissionRefused; unless reading, what else opening a Database can raise.
     """
     settings = config.pipelines[name]
     sync = settings.sync
@@ -60,7 +66,6 @@ def wire(
         bucket = store(sync.bucket)
         read_bucket = None if sync.read_bucket is None else store(sync.read_bucket)
         path = state_path(config.daemon.state_dir, name, str(sync.bucket))
-        database = opened.enter_context(closing(Database(path)))
         yield Pipeline(
             node=Node(name=config.daemon.node, pipeline=name),
             store=bucket,
@@ -68,13 +73,7 @@ def wire(
             layout=local_layout(config, name),
             storage_path=settings.storage_path,
             work_path=settings.work_path or settings.storage_path.parent / f".ckptsync-{name}",
-            state=LocalState(
-                database=database,
-                identity=Identity(database),
-                stat_cache=StatCache(database),
-                manifests=ManifestCache(database),
-                capabilities=Capabilities(database),
-            ),
+            state=_state(opened, path, reading=reading),
             creation=Creation(
                 hash=settings.repository.hash,
                 chunk_size=settings.repository.chunk_size,
@@ -108,25 +107,33 @@ def local_layout(config: Config, name: str) -> Layout:
     )
 
 
-def require_known(config: Config, name: str) -> None:
-    """Raises ConfigError if the pipeline names a layout or a kind of store that is not there."""
-    local_layout(config, name)
-    sync = config.pipelines[name].sync
-    for location in (sync.bucket, sync.read_bucket):
-        if location is not None:
-            _require_reachable(location)
+def _state(opened: ExitStack, path: Path, *, reading: bool) -> LocalState:
+    try:
+        database = opened.enter_context(closing(Database(path)))
+        if reading:
+            database.require_sound()
+        return _tables(database)
+    except CkptsyncError as error:
+        if not reading:
+            raise
+        log.warning("state.unavailable", error=str(error))
+        return _tables(opened.enter_context(closing(Database.in_memory())), missing=error)
 
 
-def _require_reachable(location: Location) -> None:
-    if location.scheme in _OWN_INTERFACES:
-        raise ConfigError(
-            f"{location}: this version reaches S3, what is compatible with it, and directories",
-            hint=_OWN_INTERFACES[location.scheme],
-        )
+def _tables(database: Database, *, missing: CkptsyncError | None = None) -> LocalState:
+    return LocalState(
+        database=database,
+        identity=Identity(database),
+        stat_cache=StatCache(database),
+        manifests=ManifestCache(database),
+        capabilities=Capabilities(database),
+        missing=missing,
+    )
 
 
 def _store(location: Location, sync: Sync) -> ObjectStore:
-    _require_reachable(location)
+    if (fault := location_fault(location)) is not None:
+        raise ConfigError(f"{location} {fault}")
     if location.scheme is Scheme.FILE:
         return LocalStore(location.path)
     keys = credentials(sync)

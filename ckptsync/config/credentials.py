@@ -12,6 +12,8 @@ from ckptsync.config.model import Sync
 from ckptsync.errors import ConfigError, PermissionRefused
 
 _LONGEST: Final = 4096  # bytes
+_CREDENTIAL: Final = "credential:"
+_DIRECTORY: Final = "CREDENTIALS_DIRECTORY"  # systemd sets it for a unit with LoadCredential=
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +27,8 @@ def credentials(sync: Sync, environment: Mapping[str, str] = os.environ) -> Cred
 
     Raises ConfigError, and PermissionRefused for a file that this user may not read.
     """
-    access = sync.access_key or _read(sync.access_key_file, environment)
-    secret = sync.secret_key or _read(sync.secret_key_file, environment)
+    access = sync.access_key or _from_file("access_key_file", sync.access_key_file, environment)
+    secret = sync.secret_key or _from_file("secret_key_file", sync.secret_key_file, environment)
     if access is None or secret is None:
         return None
     return Credentials(access_key=access, secret_key=secret)
@@ -34,20 +36,38 @@ def credentials(sync: Sync, environment: Mapping[str, str] = os.environ) -> Cred
 
 def secret_path(name: str, environment: Mapping[str, str]) -> Path:
     """Where a secret lies that is written as a path or as `credential:NAME`."""
-    if not name.startswith("credential:"):
+    if not name.startswith(_CREDENTIAL):
         return Path(name)
-    directory = environment.get("CREDENTIALS_DIRECTORY")
+    directory = environment.get(_DIRECTORY)
     if not directory:
         raise ConfigError(
             f"{name!r} is a credential of systemd, but systemd gave this process none",
             hint="add LoadCredential= to the unit, or name a file instead",
         )
-    return Path(directory, name.removeprefix("credential:"))
+    return Path(directory, name.removeprefix(_CREDENTIAL))
 
 
-def _read(name: str | None, environment: Mapping[str, str]) -> SecretStr | None:
+def secret_fault(name: str, environment: Mapping[str, str] = os.environ) -> str | None:
+    """Why a secret cannot be read; None if it can, or only a unit of systemd could tell."""
+    if name.startswith(_CREDENTIAL) and not environment.get(_DIRECTORY):
+        return None
+    try:
+        _read(name, environment)
+    except (ConfigError, PermissionRefused) as error:
+        return str(error)
+    return None
+
+
+def _from_file(setting: str, name: str | None, environment: Mapping[str, str]) -> SecretStr | None:
     if name is None:
         return None
+    try:
+        return _read(name, environment)
+    except (ConfigError, PermissionRefused) as error:
+        raise type(error)(f"{setting}: {error}", hint=error.hint) from error
+
+
+def _read(name: str, environment: Mapping[str, str]) -> SecretStr:
     path = secret_path(name, environment)
     try:
         with path.open("rb") as file:

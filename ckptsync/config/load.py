@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
+from ckptsync.config.checks import Checks
 from ckptsync.config.explain import Problem, problem, problems, unknown
 from ckptsync.config.model import Config, Daemon, Pipeline
 from ckptsync.config.providers import Scheme
@@ -18,13 +19,14 @@ DEFAULT_PATH: Final = Path("/etc/ckptsync/config.toml")
 
 PIPELINE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 
+_NONE: Final = Checks()
 _TOP: Final = ("daemon", "defaults", "pipelines")
 
 Table = Mapping[str, Any]
 S = TypeVar("S", Daemon, Pipeline)
 
 
-def load(path: Path) -> Config:
+def load(path: Path, checks: Checks = _NONE) -> Config:
     """Read and check the file.
 
     Raises ConfigError listing every problem, not just the first; PermissionRefused.
@@ -45,10 +47,10 @@ def load(path: Path) -> Config:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text: byte {error.start} is wrong") from error
-    return parse(text, path)
+    return parse(text, path, checks)
 
 
-def parse(text: str, path: Path) -> Config:
+def parse(text: str, path: Path, checks: Checks = _NONE) -> Config:
     """Check the text of a configuration file; `path` is for messages. Raises ConfigError."""
     try:
         document = tomllib.loads(text)
@@ -57,17 +59,18 @@ def parse(text: str, path: Path) -> Config:
     except RecursionError:
         raise ConfigError(f"{path} is not valid TOML: it is nested too deeply") from None
     found = [unknown((key,), _TOP) for key in document if key not in _TOP]
-    daemon = _check(Daemon, ("daemon",), _table(document, "daemon", found), found)
-    pipelines = _pipelines(document, found)
+    daemon = _check(Daemon, ("daemon",), _table(document, "daemon", found), found, checks)
+    pipelines = _pipelines(document, found, checks)
     if found or daemon is None:
         # The same mistake in the defaults comes up once for each pipeline.
-        lines = dict.fromkeys(f"  {each}" for each in found)
-        count = f"{len(lines)} problems" if len(lines) > 1 else "a problem"
-        raise ConfigError("\n".join([f"{path} has {count}:", *lines]))
+        each_once = tuple(dict.fromkeys(map(str, found)))
+        count = f"{len(each_once)} problems" if len(each_once) > 1 else "a problem"
+        lines = (f"  {each}" for each in each_once)
+        raise ConfigError("\n".join([f"{path} has {count}:", *lines]), problems=each_once)
     return Config(path=path, daemon=daemon, pipelines=pipelines)
 
 
-def _pipelines(document: Table, found: list[Problem]) -> dict[str, Pipeline]:
+def _pipelines(document: Table, found: list[Problem], checks: Checks) -> dict[str, Pipeline]:
     defaults = _table(document, "defaults", found)
     tables = _table(document, "pipelines", found)
     if not tables:
@@ -79,7 +82,7 @@ def _pipelines(document: Table, found: list[Problem]) -> dict[str, Pipeline]:
             found.append(problem(at, "must be named with up to 100 letters, digits, '_' and '-'"))
         own = _table(tables, name, found, at=at)
         mistakes: list[Problem] = []
-        pipeline = _check(Pipeline, at, _merge(defaults, own), mistakes)
+        pipeline = _check(Pipeline, at, _merge(defaults, own), mistakes, checks)
         found += [_attribute(mistake, own, defaults) for mistake in mistakes]
         if pipeline is not None:
             pipelines[name] = pipeline
@@ -87,9 +90,11 @@ def _pipelines(document: Table, found: list[Problem]) -> dict[str, Pipeline]:
     return pipelines
 
 
-def _check(model: type[S], at: tuple[str, ...], table: Table, found: list[Problem]) -> S | None:
+def _check(
+    model: type[S], at: tuple[str, ...], table: Table, found: list[Problem], checks: Checks
+) -> S | None:
     try:
-        return model.model_validate(table)
+        return model.model_validate(table, context=checks)
     except ValidationError as error:
         mistakes = problems(error, model)
         found += [Problem(at=at + mistake.at, text=mistake.text) for mistake in mistakes]

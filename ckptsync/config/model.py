@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from ckptsync.config import checks
 from ckptsync.config.fields import (
     AbsolutePath,
     Age,
@@ -150,11 +151,25 @@ class Sync(_Section):
             return parse_location(value, provider=info.data.get("provider"))
         raise ValueError('must be text such as "s3://BUCKET/PREFIX"')
 
+    @field_validator("bucket", "read_bucket")
+    @classmethod
+    def _can_be_reached(cls, value: Location | None, info: ValidationInfo) -> Location | None:
+        if value is not None:
+            checks.require(checks.of(info.context).location(value))
+        return value
+
     @field_validator("read_bucket")
     @classmethod
     def _differs_from_bucket(cls, value: Location | None, info: ValidationInfo) -> Location | None:
         if value is not None and value == info.data.get("bucket"):
             raise ValueError(f"must point to different locations: bucket is {value}, too")
+        return value
+
+    @field_validator("access_key_file", "secret_key_file")
+    @classmethod
+    def _can_be_read(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None:
+            checks.require(checks.of(info.context).secret_file(value))
         return value
 
     @field_validator("secret_key_file")
@@ -199,6 +214,12 @@ class Pipeline(_Section):
     hooks: Hooks = Hooks()
     repository: Repository = Repository()
     sync: Sync
+
+    @field_validator("layout")
+    @classmethod
+    def _is_there(cls, value: str, info: ValidationInfo) -> str:
+        checks.require(checks.of(info.context).layout(value))
+        return value
 
     @field_validator("work_path")
     @classmethod

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from ckptsync.errors import ConfigError, IntegrityError, PermissionRefused
+from ckptsync.errors import ConfigError, PermissionRefused, SourceError
 from ckptsync.operations.doctor_finding import Finding, failed, ok, warning
 from ckptsync.operations.pipeline import Pipeline
 from ckptsync.sources.faults import explained
@@ -44,6 +44,15 @@ def work(pipeline: Pipeline) -> Iterator[Finding]:
     """Whether a pull could stage beside the storage and then rename. Tries by asking only."""
     places = [_existing(path) for path in (pipeline.work_path, pipeline.storage_path)]
     for place in places:
+        if not place.is_dir():
+            yield failed(
+                "work directory",
+                SourceError(
+                    f"{place} is not a directory, so nothing can be pulled",
+                    hint="set storage_path and work_path to directories, or move the file away",
+                ),
+            )
+            return
         if not os.access(place, os.W_OK | os.X_OK, effective_ids=True):
             yield failed(
                 "work directory",
@@ -102,18 +111,12 @@ def held_open(limit: int) -> Finding:
 
 
 def state(pipeline: Pipeline) -> Iterator[Finding]:
-    database = pipeline.state.database
-    where = database.query("PRAGMA database_list")[0][2]
-    faults = [row[0] for row in database.query("PRAGMA quick_check(1)") if row[0] != "ok"]
-    if faults:
-        yield failed(
-            "state",
-            IntegrityError(
-                f"{where} is damaged: {faults[0]}",
-                hint="move the file aside; this node then counts as new",
-            ),
-        )
+    if pipeline.state.missing is not None:
+        yield failed("state", pipeline.state.missing)
         return
+    database = pipeline.state.database
+    database.require_sound()
+    where = database.query("PRAGMA database_list")[0][2]
     with database.transaction():  # takes the lock of a writer, and writes nothing
         yield ok("state", f"{where} is sound, and can be written")
 

@@ -1,7 +1,6 @@
 """What a pipeline finds in its buckets: is it a repository, its own, and as it was left?"""
 
 from collections.abc import Iterator
-from functools import partial
 
 from ckptsync.errors import Fenced, ForeignWriter, RollbackDetected
 from ckptsync.operations import doctor_host
@@ -29,13 +28,10 @@ def repository(pipeline: Pipeline) -> Iterator[Finding]:
         return
     head = at.head
     yield _content(head, store.name)
-    try:
-        epochs.require_no_rollback(head, me, store.name)
-    except RollbackDetected as error:  # whoever wrote that older head says nothing of today
-        yield failed("rollback", error)
+    if pipeline.state.missing is None:
+        yield from _history(head, me, store.name)
     else:
-        yield ok("rollback", "the bucket is no older than what this node has seen of it")
-        yield _writer(head, me, store.name)
+        yield warning("rollback", "unknown: without the state nothing of the bucket is remembered")
     latest = head.entry(head.latest) if head.latest else None
     if latest is not None:
         yield from examined("disk space", lambda: doctor_host.space(pipeline, latest.bytes))
@@ -66,6 +62,16 @@ def _content(head: Head, where: str) -> Finding:
             hint="'ckptsync list' shows their states",
         )
     return ok("repository", detail)
+
+
+def _history(head: Head, me: Remembered, where: str) -> Iterator[Finding]:
+    try:
+        epochs.require_no_rollback(head, me, where)
+    except RollbackDetected as error:  # whoever wrote that older head says nothing of today
+        yield failed("rollback", error)
+    else:
+        yield ok("rollback", "the bucket is no older than what this node has seen of it")
+        yield _writer(head, me, where)
 
 
 def _writer(head: Head, me: Remembered, where: str) -> Finding:

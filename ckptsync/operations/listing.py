@@ -1,20 +1,35 @@
 """Which checkpoints there are, on the local disk and in the bucket."""
 
+import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import chain, islice, takewhile
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
+import structlog
+
+from ckptsync.errors import PermissionRefused, SourceError
 from ckptsync.model import CheckpointId, LocalCheckpoint
 from ckptsync.operations import resolve
+from ckptsync.operations.foreign import warn_if_foreign
 from ckptsync.operations.pipeline import Pipeline
 from ckptsync.repository.head import Entry, Head
 from ckptsync.repository.manifest import Manifest
 from ckptsync.repository.register import head_lost
 from ckptsync.repository.repository import Empty, Repository, look
+from ckptsync.repository.timelines import latest_fault
 from ckptsync.sources.base import Layout
+
+log = structlog.get_logger()
+
+_COUNTED: Final = 20_000
+"""Files below a storage root up to which local checkpoints are opened for their sizes."""
+
+Sizes = Callable[[Iterable[LocalCheckpoint]], Mapping[LocalCheckpoint, int]]
+"""Bytes of those checkpoints for which they are known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,9 +37,12 @@ class Row:
     """One checkpoint, as the bucket knows it if it does."""
 
     checkpoint: Entry | LocalCheckpoint
-    where: Literal["local", "bucket", "both"]
+    where: Literal["local", "bucket", "both", "read_bucket"]
+    """What is in read_bucket alone was never pushed: on the local disk it is a row of its own."""
     latest: bool
     """Whether a pull would take it."""
+    bytes: int | None
+    """None if nobody has counted them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +50,11 @@ class Stored:
     """What a bucket has, newest first. `name` says which one it is: that a pull would take from."""
 
     name: str
+    read_only: bool = False
+    """It is read_bucket."""
     entries: Sequence[Entry] = ()
     latest: CheckpointId | None = None
+    """That a pull would take; None too where head names one that it would refuse."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,33 +80,79 @@ def stored(pipeline: Pipeline) -> Stored:
     if found is None:
         return Stored(name=pipeline.store.name)
     repository, head = found
+    warn_if_foreign(pipeline, repository)
+    entries = tuple(repository.entries(head))
+    fault = latest_fault(head, next((each for each in entries if each.id == head.latest), None))
+    if fault is not None:
+        log.warning("head.latest_unfit", store=repository.store.name, fault=fault)
     return Stored(
         name=repository.store.name,
-        entries=tuple(repository.entries(head)),
-        latest=head.latest,
+        read_only=repository.store is pipeline.read_store,
+        entries=entries,
+        latest=None if fault else head.latest,
     )
 
 
-def side_by_side(local: Sequence[LocalCheckpoint], stored: Stored | None = None) -> tuple[Row, ...]:
+def local_sizes(
+    layout: Layout, storage_path: Path, checkpoints: Iterable[LocalCheckpoint]
+) -> Mapping[LocalCheckpoint, int]:
+    """The bytes of the files of each, where opening them all costs little; else of none.
+
+    Left out are those that vanish meanwhile or cannot be read: this only informs.
+    """
+    sizes: dict[LocalCheckpoint, int] = {}
+    if _holds_more_files(storage_path, _COUNTED):
+        return sizes
+    for each in checkpoints:
+        with suppress(SourceError, PermissionRefused), layout.pin(each) as pinned:
+            sizes[each] = sum(file.size for file in pinned.files)
+    return sizes
+
+
+def _holds_more_files(top: Path, number: int) -> bool:
+    files = chain.from_iterable(names for _, _, names in os.walk(top))
+    return next(islice(files, number, None), None) is not None
+
+
+def _uncounted(_checkpoints: Iterable[LocalCheckpoint]) -> Mapping[LocalCheckpoint, int]:
+    return {}
+
+
+def side_by_side(
+    local: Sequence[LocalCheckpoint],
+    stored: Stored | None = None,
+    *,
+    sizes: Sizes = _uncounted,
+) -> tuple[Row, ...]:
     """What was never pushed comes first, then what was; each with the newest on top."""
     entries = () if stored is None else stored.entries
     latest = None if stored is None else stored.latest
-    pushed = _pushed(local, entries)
+    elsewhere = stored is not None and stored.read_only
+    pushed = _pushed(local, () if elsewhere else entries)
     here = {entry.id for found in pushed.values() for entry in found}
-    only_here = [
-        Row(checkpoint=each, where="local", latest=False)
-        for each in reversed(local)
-        if not pushed[each]
-    ]
-    in_bucket = [
-        Row(
-            checkpoint=entry,
-            where="both" if entry.id in here else "bucket",
-            latest=entry.id == latest,
-        )
-        for entry in entries
-    ]
-    return (*only_here, *in_bucket)
+
+    def where(entry: Entry) -> Literal["bucket", "both", "read_bucket"]:
+        if elsewhere:
+            return "read_bucket"
+        return "both" if entry.id in here else "bucket"
+
+    only_here = [each for each in reversed(local) if not pushed[each]]
+    counted = sizes(only_here)
+    return (
+        *(
+            Row(checkpoint=each, where="local", latest=False, bytes=counted.get(each))
+            for each in only_here
+        ),
+        *(
+            Row(
+                checkpoint=entry,
+                where=where(entry),
+                latest=entry.id == latest,
+                bytes=entry.bytes,
+            )
+            for entry in entries
+        ),
+    )
 
 
 def unpushed(
@@ -108,6 +175,7 @@ def details(pipeline: Pipeline, wanted: str) -> Details:
     for repository, head in _repositories(pipeline):
         entry = _find(repository, head, wanted)
         if entry is not None:
+            warn_if_foreign(pipeline, repository)
             return Details(
                 entry=entry,
                 head=head,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from ckptsync.errors import CkptsyncError
 from ckptsync.hashing import Hash
 from ckptsync.operations.transfers import Transfers
 from ckptsync.repository.epochs import Node
@@ -37,6 +38,8 @@ class LocalState:
     stat_cache: StatCache
     manifests: ManifestCache
     capabilities: Capabilities
+    missing: CkptsyncError | None = None
+    """Why these tables are empty ones in memory, where the database could not be opened."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 from ckptsync.errors import Cancelled, CannotTell, CkptsyncError
 from ckptsync.model import LocalCheckpoint
@@ -14,6 +15,7 @@ from ckptsync.repository.descriptor import Descriptor
 from ckptsync.repository.head import Entry, Head
 from ckptsync.repository.register import head_lost
 from ckptsync.repository.repository import Empty, look
+from ckptsync.sources.base import Layout
 from ckptsync.state.history import History, Run
 from ckptsync.state.identity import Remembered
 from ckptsync.stores.probe import Capabilities
@@ -35,6 +37,18 @@ class BucketStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What this node remembers of itself."""
+
+    last_push: Run | None
+    last_good_push: Run | None
+    """The newest that succeeded, whatever became of later ones."""
+    last_pull: Run | None
+    capabilities: Capabilities | None
+    """Of the store, if it was probed within a day."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     pipeline: str
     store: str
@@ -42,12 +56,8 @@ class Status:
     """Or why that cannot be told: never to be read as empty."""
     local: Sequence[LocalCheckpoint] | CkptsyncError
     """The complete ones, oldest first."""
-    last_push: Run | None
-    last_good_push: Run | None
-    """The newest that succeeded, whatever became of later ones."""
-    last_pull: Run | None
-    capabilities: Capabilities | None
-    """Of the store, if it was probed within a day."""
+    memory: Memory | CkptsyncError
+    """Or why it cannot be recalled: never to be read as "there was none"."""
 
     @property
     def unpushed(self) -> Sequence[LocalCheckpoint] | None:
@@ -58,41 +68,59 @@ class Status:
 
     @property
     def problem(self) -> CkptsyncError | None:
-        """What keeps the state of the bucket from being known or trusted."""
+        """What keeps the state of the pipeline from being known or trusted, the worst of it."""
         if isinstance(self.bucket, BucketStatus):
-            return self.bucket.distrust
-        if self.bucket.transient:
-            return CannotTell(str(self.bucket), hint=self.bucket.hint)
-        return self.bucket
+            if self.bucket.distrust is not None:
+                return self.bucket.distrust
+        elif not self.bucket.transient:
+            return self.bucket
+        unknown = (self.bucket, self.local, self.memory)
+        return next(
+            (_cannot_tell(each) for each in unknown if isinstance(each, CkptsyncError)), None
+        )
 
 
 def status(pipeline: Pipeline) -> Status:
     """Look at everything, write nothing to the bucket. What fails is part of the answer."""
-    history = History(pipeline.state.database)
     return Status(
         pipeline=pipeline.node.pipeline,
         store=pipeline.store.name,
         bucket=_bucket(pipeline),
-        local=_local(pipeline),
-        last_push=history.last("push"),
-        last_good_push=history.last_success("push"),
-        last_pull=history.last("pull"),
-        capabilities=remembered_capabilities(pipeline),
+        local=_local(pipeline.layout, pipeline.storage_path),
+        memory=_memory(pipeline),
     )
 
 
-def unknown(pipeline: str, store: str, error: CkptsyncError) -> Status:
-    """Of a pipeline that cannot even be put together."""
+def unreachable(
+    pipeline: str, store: str, layout: Layout, storage_path: Path, error: CkptsyncError
+) -> Status:
+    """Of a pipeline whose bucket cannot even be asked, for what the configuration lacks."""
     return Status(
         pipeline=pipeline,
         store=store,
         bucket=error,
-        local=error,
-        last_push=None,
-        last_good_push=None,
-        last_pull=None,
-        capabilities=None,
+        local=_local(layout, storage_path),
+        memory=error,
     )
+
+
+def _cannot_tell(error: CkptsyncError) -> CannotTell:
+    return CannotTell(str(error), hint=error.hint)
+
+
+def _memory(pipeline: Pipeline) -> Memory | CkptsyncError:
+    if pipeline.state.missing is not None:
+        return pipeline.state.missing
+    try:
+        history = History(pipeline.state.database)
+        return Memory(
+            last_push=history.last("push"),
+            last_good_push=history.last_success("push"),
+            last_pull=history.last("pull"),
+            capabilities=remembered_capabilities(pipeline),
+        )
+    except CkptsyncError as error:
+        return error
 
 
 def _bucket(pipeline: Pipeline) -> BucketStatus | CkptsyncError:
@@ -135,8 +163,8 @@ def _distrust(
     return None
 
 
-def _local(pipeline: Pipeline) -> Sequence[LocalCheckpoint] | CkptsyncError:
+def _local(layout: Layout, storage_path: Path) -> Sequence[LocalCheckpoint] | CkptsyncError:
     try:
-        return local_checkpoints(pipeline.layout, pipeline.storage_path)
+        return local_checkpoints(layout, storage_path)
     except CkptsyncError as error:
         return error

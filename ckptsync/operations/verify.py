@@ -13,14 +13,17 @@ from typing import Final
 from ckptsync.errors import CheckpointNotFound
 from ckptsync.model import Progress
 from ckptsync.operations import resolve
+from ckptsync.operations.foreign import warn_if_foreign
 from ckptsync.operations.pipeline import Pipeline
 from ckptsync.operations.resolve import LATEST
 from ckptsync.operations.transfers import stoppable
 from ckptsync.operations.verify_checks import DAMAGE, Checks, told, twice
-from ckptsync.operations.verify_head import latest_fault, order_faults
+from ckptsync.operations.verify_head import order_faults
 from ckptsync.repository import keys
 from ckptsync.repository.head import Entry, Head
+from ckptsync.repository.register import head_lost
 from ckptsync.repository.repository import Empty, Repository, look
+from ckptsync.repository.timelines import latest_fault
 
 ALL: Final = "all"
 
@@ -63,17 +66,21 @@ def verify(pipeline: Pipeline, *, checkpoints: str, full: bool, progress: Progre
     """Check "latest", "all", or those that answer to a checkpoint id or an engine's id.
 
     Manifests are read, of other objects existence and size are checked; with `full` every byte
-    is read, and every digest checked. Only reads, from the bucket and never from what is
-    remembered here, and takes no lock. Progress gets the stored bytes that are done with.
+    is read, and every digest checked. Only reads, from the bucket and never from a copy that is
+    kept here, and takes no lock. Progress gets the stored bytes that are done with.
 
-    Raises CheckpointNotFound; HeadLost, IntegrityError if head or descriptor cannot be read;
-    UnsupportedFormat; StoreError, Cancelled.
+    Raises CheckpointNotFound; HeadLost, also where this node has seen a head and none is left;
+    IntegrityError if head or descriptor cannot be read; UnsupportedFormat; StoreError, Cancelled.
     """
     started = monotonic()
+    me = pipeline.state.identity.remembered()
     found = look(pipeline.store)
     if isinstance(found, Empty):
+        if found.head is None and me.revision:
+            raise head_lost(pipeline.store.name, me)
         raise resolve.not_found(LATEST, [pipeline.store.name])
     repository, at = found
+    warn_if_foreign(pipeline, repository)
     listing = _list(repository, at.head, whole=checkpoints != LATEST)
     problems = tuple(_repository_problems(at.head, listing))
     entries = [each for each in listing.entries() if _answers(each, checkpoints, at.head)]

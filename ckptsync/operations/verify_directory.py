@@ -12,7 +12,7 @@ from ckptsync.errors import SourceError
 from ckptsync.hashing import Digest
 from ckptsync.model import CheckpointId, Progress
 from ckptsync.operations.target import descriptor_beside, manifest_beside
-from ckptsync.repository import chunks, keys, manifest
+from ckptsync.repository import chunks, keys, manifest_reader
 from ckptsync.repository import descriptor as descriptors
 from ckptsync.repository.descriptor import Descriptor
 from ckptsync.repository.files import Chunked, FileEntry
@@ -22,6 +22,11 @@ from ckptsync.sources.layouts import Options, layout
 from ckptsync.sources.opening import READ
 
 _PIECE: Final = 1 << 20
+
+_ONLY_ELSEWHERE: Final = (
+    "only 'ckptsync pull --to DIR' puts it there, a pull in place does not; "
+    "or name a manifest of a copy of the bucket with --manifest"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +64,7 @@ def verify_directory(
             raise SourceError(f"{directory} is not a directory")
     path = manifest_path or manifest_beside(directory)
     descriptor = _descriptor(directory, manifest_path)
-    expected = manifest.decode(_read(path), descriptor, str(path))
+    expected = manifest_reader.decode(_read(path), descriptor, str(path))
     comparison = _Comparison(directory, expected, descriptor, progress)
     problems = tuple(comparison.problems())
     return DirectoryReport(
@@ -84,7 +89,7 @@ def _descriptor(directory: Path, manifest_path: Path | None) -> Descriptor:
         raise SourceError(
             f"{candidates[-1]} is not there: without the repository's descriptor it is not known "
             "how the digests in the manifest are to be read",
-            hint=f"put {keys.DESCRIPTOR} of the bucket there, or restore anew with 'pull --to'",
+            hint=_ONLY_ELSEWHERE,
         )
     return descriptors.decode(_read(found), str(found))
 
@@ -95,7 +100,7 @@ def _read(path: Path) -> bytes:
             return path.read_bytes()
     raise SourceError(
         f"{path} is not there",
-        hint="'pull --to DIR' puts the manifest beside DIR; else name it with --manifest",
+        hint=_ONLY_ELSEWHERE,
     )
 
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from ckptsync.errors import (
     Busy,
@@ -21,6 +21,7 @@ from ckptsync.state.directories import make_private, refusal
 
 _VERSION: Final = 1
 _BUSY_SECONDS: Final = 10.0
+_IN_MEMORY: Final = Path(":memory:")  # SQLite's own name for it
 
 _MOVE_ASIDE: Final = (
     "put it back from a backup; without it this node can pull, but only push to another prefix"
@@ -47,7 +48,8 @@ class Database:
         """
         self._path = path
         self._lock = threading.RLock()
-        _create_private(path)
+        if path != _IN_MEMORY:
+            _create_private(path)
         with self._translating():
             self._connection = sqlite3.connect(
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -57,6 +59,11 @@ class Database:
             except BaseException:
                 self._connection.close()
                 raise
+
+    @classmethod
+    def in_memory(cls) -> Self:
+        """An empty one that is gone once it is closed."""
+        return cls(_IN_MEMORY)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -81,6 +88,12 @@ class Database:
         """Every row of a SELECT."""
         with self._lock, self._translating():
             return self._connection.execute(sql, params).fetchall()
+
+    def require_sound(self) -> None:
+        """Look at every page. Raises IntegrityError."""
+        faults = [row[0] for row in self.query("PRAGMA quick_check(1)") if row[0] != "ok"]
+        if faults:
+            raise IntegrityError(f"{self._path} is damaged: {faults[0]}", hint=_MOVE_ASIDE)
 
     def close(self) -> None:
         with self._lock:

@@ -184,9 +184,7 @@ class Identity:
         with self._database.transaction() as transaction:
             transaction.execute("DELETE FROM point WHERE kind IN ('restored', 'pushing')")
             if from_bucket:
-                transaction.execute(
-                    "UPDATE point SET kind = 'restored' WHERE kind = 'publishing'"
-                )
+                transaction.execute("UPDATE point SET kind = 'restored' WHERE kind = 'publishing'")
             else:
                 transaction.execute("DELETE FROM point WHERE kind = 'publishing'")
 

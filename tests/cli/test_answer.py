@@ -42,6 +42,7 @@ def test_a_verdict_is_the_exit_code_and_the_error_of_the_document(
             "message": "rotten",
             "hint": "mend it",
             "exit_code": 12,
+            "problems": [],
         },
     }
 
@@ -80,9 +81,13 @@ def test_what_is_quoted_cannot_begin_a_line_of_its_own(capsys: pytest.CaptureFix
 def test_the_problems_of_a_configuration_have_a_line_each(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    show_failure(Failure.of(ConfigError("2 problems:\n  a\x1b\n  b")), as_json=False)
+    failure = Failure.of(ConfigError("2 problems:\n  a\x1b\n  b", problems=["a\x1b", "b"]))
 
-    assert capsys.readouterr().err == "error: 2 problems:\n  a\\x1b\n  b\n"
+    show_failure(failure, as_json=True)
+
+    out, err = capsys.readouterr()
+    assert err == "error: 2 problems:\n  a\\x1b\n  b\n"
+    assert json.loads(out)["error"]["problems"] == ["a\x1b", "b"]
 
 
 def test_a_document_says_what_was_said_unescaped(capsys: pytest.CaptureFixture[str]) -> None:

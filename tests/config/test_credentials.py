@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckptsync.config.credentials import credentials
+from ckptsync.config.credentials import credentials, secret_fault
 from ckptsync.config.load import parse
 from ckptsync.config.model import Config, Sync
 from ckptsync.errors import ConfigError
@@ -69,7 +69,7 @@ def test_a_file_that_holds_no_secret_is_refused(tmp_path: Path, content: bytes) 
 def test_a_secret_that_is_not_there_is_named(tmp_path: Path) -> None:
     written = sync(f'access_key = "AKIA"\nsecret_key_file = "{tmp_path}/secret"')
 
-    with pytest.raises(ConfigError, match=r"/secret, which should hold a secret, does not exist"):
+    with pytest.raises(ConfigError, match=r"^secret_key_file: .*/secret, which .* does not exist"):
         credentials(written, {})
 
 
@@ -85,7 +85,9 @@ def test_a_secret_of_another_user_is_a_matter_of_permission(tmp_path: Path) -> N
         tmp_path / "secret",
     )
 
-    assert found == f"PermissionRefused: {tmp_path}/secret may not be read by this user"
+    assert found == (
+        f"PermissionRefused: secret_key_file: {tmp_path}/secret may not be read by this user"
+    )
 
 
 def test_a_credential_of_systemd_needs_systemd() -> None:
@@ -94,6 +96,17 @@ def test_a_credential_of_systemd_needs_systemd() -> None:
     with pytest.raises(ConfigError, match="systemd gave this process none") as raised:
         credentials(written, {})
     assert "LoadCredential=" in (raised.value.hint or "")
+
+
+def test_a_secret_is_looked_at_without_being_used(tmp_path: Path) -> None:
+    (tmp_path / "dr").write_text(SECRET)
+    unit = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+
+    assert secret_fault(f"{tmp_path}/dr", {}) is None
+    assert secret_fault("credential:dr", unit) is None
+    assert secret_fault("credential:dr", {}) is None, "only a unit could tell"
+    assert "/rd, which should hold a secret" in (secret_fault("credential:rd", unit) or "")
+    assert "does not exist" in (secret_fault(f"{tmp_path}/none", {}) or "")
 
 
 @pytest.mark.parametrize(

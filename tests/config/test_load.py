@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ckptsync.config.checks import Checks
 from ckptsync.config.load import load, parse
 from ckptsync.config.model import Config
 from ckptsync.errors import ConfigError
@@ -341,3 +342,34 @@ def test_a_file_of_another_user_is_a_matter_of_permission(tmp_path: Path) -> Non
 def test_what_is_not_toml_is_refused_with_the_line() -> None:
     with pytest.raises(ConfigError, match=r"config.toml is not valid TOML: .*line 2"):
         parse("[daemon]\nnode = \n", HERE)
+
+
+def test_what_the_program_knows_of_values_comes_with_all_other_mistakes() -> None:
+    checks = Checks(
+        layout=lambda name: f"{name!r} is not installed",
+        location=lambda location: None if location.scheme == "s3" else "is not reached",
+        secret_file=lambda name: f"{name} is not there",
+    )
+    text = """
+    [defaults.sync]
+    read_bucket = "gs://seed/all"
+    [pipelines.orders]
+    layout = "odd"
+    [pipelines.orders.sync]
+    bucket = "az://dr/orders"
+    access_key_file = "/a"
+    secret_key_file = "/s"
+    """
+
+    with pytest.raises(ConfigError) as raised:
+        parse(text, HERE, checks)
+
+    assert set(raised.value.problems) == {
+        "pipelines.orders.storage_path: is required",
+        "pipelines.orders.layout = 'odd': is not installed",
+        "pipelines.orders.sync.bucket = 'az://dr/orders': is not reached",
+        "defaults.sync.read_bucket = 'gs://seed/all': is not reached",
+        "pipelines.orders.sync.access_key_file: /a is not there",
+        "pipelines.orders.sync.secret_key_file: /s is not there",
+    }
+    assert all(f"\n  {each}" in str(raised.value) for each in raised.value.problems)

@@ -1,6 +1,7 @@
 """Every exit code that a script can meet, provoked for real."""
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -92,15 +93,52 @@ def test_2_for_a_configuration_that_is_wrong(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bucket", "hint"), [("gs://b/p", "https://storage.googleapis.com"), ("az://b/p", "gateway")]
+    ("bucket", "advice"), [("gs://b/p", "'ckptsync doctor' tells"), ("az://b/p", "gateway")]
 )
-def test_2_for_a_store_that_this_version_does_not_reach(site: Site, bucket: str, hint: str) -> None:
+def test_2_for_a_store_that_this_version_does_not_reach(
+    site: Site, bucket: str, advice: str
+) -> None:
     site = replace(site, buckets={"orders": bucket})
 
     for arguments in (("push",), ("config", "check")):
         done = site.run(*arguments)
         assert done.code == 2
-        assert hint in done.err
+        assert f"pipelines.orders.sync.bucket = '{bucket}': is not reached" in done.err
+        assert advice in done.err
+
+
+def test_2_for_every_mistake_at_once_whoever_knows_of_it(site: Site) -> None:
+    site.home.mkdir(exist_ok=True)
+    site.config.write_text(
+        """
+        [pipelines.orders]
+        storage_path = "/srv/orders"
+        layout = "fedlera"
+        sync = { bucket = "gs://dr/orders", transfers = 0 }
+        [pipelines.clicks]
+        storage_path = "/srv/clicks"
+        [pipelines.clicks.sync]
+        bucket = "s3://dr/clicks"
+        read_bucket = "az://seed/clicks"
+        access_key = "A"
+        secret_key_file = "/nonesuch/key"
+        """
+    )
+
+    done = site.run("config", "check", "--json")
+
+    error = done.document["error"]
+    assert (done.code, error["kind"]) == (2, "ConfigError")
+    assert sorted(each.partition(":")[0].partition(" =")[0] for each in error["problems"]) == [
+        "pipelines.clicks.sync.read_bucket",
+        "pipelines.clicks.sync.secret_key_file",
+        "pipelines.orders.layout",
+        "pipelines.orders.sync.bucket",
+        "pipelines.orders.sync.transfers",
+    ]
+    assert all(each in error["message"] for each in error["problems"])
+    assert "did you mean 'feldera'?" in done.err
+    assert "/nonesuch/key, which should hold a secret, does not exist" in done.err
 
 
 def test_2_for_another_pipelines_bucket(site: Site) -> None:
@@ -265,8 +303,8 @@ def test_12_for_a_bucket_that_was_emptied(site: Site) -> None:
     shutil.rmtree(site.home / "bucket")
     (site.home / "bucket").mkdir()
 
-    for command in ("push", "list", "status"):
-        done = site.run(command, "--json")
+    for command in (("push",), ("list",), ("status",), ("verify",), ("show", "latest")):
+        done = site.run(*command, "--json")
         assert (done.code, done.document["error"]["kind"]) == (12, "HeadLost"), command
     assert site.run("doctor", "--json").document["error"]["kind"] == "HeadLost"
     assert "holds no checkpoint" not in site.run("status").out
@@ -331,6 +369,69 @@ def test_14_for_a_key_that_the_store_does_not_know(tmp_path: Path, seaweedfs: S3
         done = site.run(command, "--json")
         assert (done.code, done.document["error"]["kind"]) == (14, "AccessDenied")
     assert site.run("doctor").code == 14
+
+
+def test_14_for_a_push_without_a_state_directory_and_0_for_who_only_reads(site: Site) -> None:
+    id = _push_one(site)
+    shutil.rmtree(site.state)
+    site.state.write_text("no directory")
+    _checkpoint(site)
+    to = site.home / "to"
+
+    for reading in ("list", "show latest", "verify", f"pull --to {to}"):
+        done = site.run(*reading.split())
+        assert done.code == 0, reading
+        assert done.err.startswith("warning: going on without what this host remembers")
+        assert str(site.state) in done.err
+        assert id in done.out or reading == "verify"
+    assert to.is_dir()
+    for writing in ("push", "pull --checkpoint latest --force"):
+        assert site.run(*writing.split()).code == 14, writing
+    doctor = site.run("doctor", "--json")
+    (examined,) = doctor.document["pipelines"]
+    assert doctor.code == 14
+    assert [each["what"] for each in examined["findings"] if each["verdict"] == "failed"] == [
+        "state"
+    ]
+
+
+def test_12_for_a_push_with_a_damaged_database_and_0_for_who_only_reads(site: Site) -> None:
+    _push_one(site)
+    (database,) = (site.state / "orders").glob("*.sqlite")
+    database.write_bytes(b"scribbled over" * 1000)
+
+    assert site.run("push").code == 12
+    listed = site.run("list", "--json")
+    assert listed.code == 0
+    assert [row["where"] for row in listed.document["checkpoints"]] == ["both"]
+    assert str(database) in listed.err
+
+
+def test_16_for_the_status_of_a_storage_or_state_that_cannot_be_read(site: Site) -> None:
+    id = _push_one(site)
+    (database,) = (site.state / "orders").glob("*.sqlite")
+    database.write_bytes(b"scribbled over" * 1000)
+
+    done, told = site.run("status", "--json"), site.run("status").out
+
+    assert (done.code, done.document["error"]["kind"]) == (16, "CannotTell")
+    (seen,) = done.document["pipelines"]
+    assert seen["reachable"] is True
+    assert seen["latest"]["engine_id"] == id
+    assert seen["state_problem"]["kind"] == "IntegrityError"
+    assert re.search(r"last push +unknown\n", told)
+    assert re.search(rf"state +unavailable: {database}", told)
+    assert "never" not in told
+    assert "bucket  " in told
+    assert "unknown: " not in told
+
+    shutil.rmtree(site.storage())
+    site.storage().write_text("no directory")
+    database.unlink()
+    assert site.run("status").code == 16
+    shutil.rmtree(site.home / "bucket")
+    worse = site.run("status", "--json")
+    assert (worse.code, worse.document["error"]["kind"]) == (10, "BucketNotFound")
 
 
 def test_70_for_a_bug_with_its_origin(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What is printed: the keys that scripts rely on, and nothing where nothing belongs."""
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,6 +13,7 @@ from tests.e2e.site import Site
 from tests.e2e.terminal import terminal
 from tests.fakes.feldera_engine import Engine
 from tests.pipelines import noise, write_tree
+from tests.servers import free_ports
 
 _CHECKPOINT: Final = {
     "id", "engine_id", "step", "records", "timeline", "epoch", "at", "bytes", "new_bytes", "state",
@@ -31,7 +33,7 @@ _KEYS: Final[Mapping[tuple[str, ...], set[str]]] = {
         "pipeline", "bucket", "sound", "checkpoints", "problems", "objects", "checked_bytes",
         "seconds",
     },
-    ("doctor",): {"pipeline", "findings"},
+    ("doctor",): {"pipelines"},
     ("config", "check"): {"config", "pipelines", "notes"},
     ("config", "example"): {"toml"},
 }  # fmt: skip
@@ -57,6 +59,7 @@ def test_a_checkpoint_has_the_same_keys_wherever_it_is_told_of(site: Site) -> No
     kept = site.run("pull", "--json").document["checkpoint"]
     (status,) = site.run("status", "--json").document["pipelines"]
 
+    assert local["bytes"] > 0
     assert set(local) == set(pushed) == _CHECKPOINT | {"where", "latest"}
     assert set(verified) == _CHECKPOINT | {"sound", "problems"}
     assert shown.keys() > _CHECKPOINT
@@ -247,7 +250,10 @@ def test_a_feldera_configuration_is_translated_and_then_valid(site: Site) -> Non
     assert "warning: put the secret key into" in done.err
     assert set(as_json) == {"toml", "ignored", "warnings"}
     assert {each["setting"] for each in as_json["ignored"]} >= {"workers", "sync.checkers"}
-    site.config.write_text(done.out)
+    (site.home / "key").write_text("do-not-tell")
+    site.config.write_text(
+        re.sub('secret_key_file = ".*"', f'secret_key_file = "{site.home}/key"', done.out)
+    )
     assert guarded.run("config", "check").code == 0
 
 
@@ -271,11 +277,122 @@ def test_doctor_finds_a_healthy_pipeline_healthy_and_an_ill_one_ill(
     told, as_json = ill.run("doctor"), ill.run("doctor", "--json").document
 
     assert healthy.code == 0
-    assert {finding["verdict"] for finding in healthy.document["findings"]} <= {"ok", "warning"}
+    assert {finding["verdict"] for finding in _findings(healthy.document)} <= {"ok", "warning"}
     assert told.code == 10
     assert "failed" in told.out
     assert told.err == "error: 1 check failed: bucket\n"
     assert (as_json["error"]["kind"], as_json["error"]["exit_code"]) == ("BucketNotFound", 10)
+
+
+def test_doctor_examines_every_pipeline_and_stops_at_none(site: Site) -> None:
+    _push_one(site)
+    both = replace(
+        site,
+        buckets={"broken": "s3://bucket/broken", **site.buckets},
+        sync={"secret_key_file": "/nonesuch", "access_key": "a"},
+    )
+    both.write_config()
+
+    told, done = both.run("doctor"), both.run("doctor", "--json")
+
+    broken, orders = done.document["pipelines"]
+    assert told.code == done.code == 2
+    assert [each["what"] for each in broken["findings"]] == ["configuration"]
+    assert "secret_key_file: /nonesuch" in broken["findings"][0]["detail"]
+    assert len(orders["findings"]) > 10
+    assert told.out.splitlines()[0] == "broken"
+    assert "\norders\n" in told.out
+    assert told.err == "error: 1 check failed: broken: configuration\n"
+
+
+def test_what_lies_in_read_bucket_is_not_shown_as_pushed(site: Site) -> None:
+    id = _push_one(site)
+    seeded = _with_an_empty_bucket(site)
+
+    rows = seeded.run("list", "--json").document["checkpoints"]
+
+    assert [(row["where"], row["engine_id"], row["latest"]) for row in rows] == [
+        ("local", id, False),
+        ("read_bucket", id, True),
+    ]
+    assert seeded.run("list").out.splitlines()[2].endswith("read_bucket  live, latest")
+
+
+def test_local_checkpoints_have_a_size(site: Site) -> None:
+    site = replace(site, layout="directory")
+    write_tree(site.storage() / "step-1", {"a": b"1", "b/c": noise(5000), "empty": b""})
+
+    (row,) = site.run("list", "--json").document["checkpoints"]
+
+    assert (row["where"], row["bytes"], row["new_bytes"]) == ("local", 5001, None)
+    assert " 4.9 KiB " in site.run("list").out
+
+
+def test_a_bucket_of_another_pipeline_is_warned_of_in_a_sentence(site: Site) -> None:
+    _push_one(site)
+    other = replace(
+        site, home=site.home.with_name("host-b"), buckets={"payments": site.buckets["orders"]}
+    )
+    warned = f"warning: {site.buckets['orders']} belongs to pipeline 'orders', not to this one\n"
+
+    for command in (("list",), ("show", "latest"), ("verify",), ("pull", "--to", "to")):
+        to = [str(site.home / each) if each == "to" else each for each in command]
+        done = other.run(*to)
+        assert (done.code, done.err) == (0, warned), command
+    as_json = other.run("--json-logs", "list").err
+    assert '"event": "repository.foreign"' in as_json
+
+
+def test_a_store_that_is_away_is_told_of_once_and_not_at_each_try(site: Site) -> None:
+    (port,) = free_ports(1)
+    away = replace(
+        site,
+        buckets={"orders": "s3://bucket/orders"},
+        sync={"endpoint": f"http://127.0.0.1:{port}", "access_key": "a", "secret_key": "hidden!"},
+        secret="hidden!",
+    )
+
+    lines = away.run("list").err.splitlines()
+
+    assert [line.partition(":")[0] for line in lines if not line.startswith("try: ")] == [
+        "warning",
+        "error",
+    ]
+    assert lines[0].endswith("; trying again")
+
+
+def test_status_tells_what_a_run_came_to(site: Site) -> None:
+    empty = replace(site, home=site.home.with_name("host-b"))
+    empty.storage().parent.mkdir(parents=True)
+    empty.run("pull")
+    id = _push_one(site)
+    site.run("push")
+    site.run("pull")
+    kept, found_none = site.run("status").out, empty.run("status").out
+    empty.run("pull")
+    pulled = empty.run("status").out
+
+    assert re.search(r"last pull +done .*: found no checkpoint, changed nothing\n", found_none)
+    assert re.search(rf"last pull +done .*: kept local checkpoint {id}\n", kept)
+    assert re.search(r"last push +done .*: 0001-\S+ was there already\n", kept)
+    assert re.search(rf"last pull +done .*: 0001-\S+ to {empty.storage()}\n", pulled)
+
+
+def _findings(document: Any) -> list[Any]:
+    return [finding for each in document["pipelines"] for finding in each["findings"]]
+
+
+def _with_an_empty_bucket(site: Site) -> Site:
+    """The same host, to which the bucket it pushed to is a read_bucket now."""
+    empty = site.home / "empty"
+    empty.mkdir()
+    seeded = replace(
+        site,
+        buckets={"orders": f"file://{empty}"},
+        sync={"read_bucket": site.buckets["orders"]},
+    )
+    seeded.write_config()
+    return seeded
 
 
 def _push_one(site: Site) -> str:

@@ -274,3 +274,34 @@ except CkptsyncError as error:
 
     assert done.stdout.strip() in {"CkptsyncError", "LocalDiskFull"}, done.stderr
     assert table.query("SELECT count(*) FROM t") == [(0,)]
+
+
+def test_one_in_memory_begins_empty_and_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        database = Database.in_memory()
+        with database.transaction() as transaction:
+            transaction.execute("CREATE TABLE t (x)")
+            transaction.execute("INSERT INTO t VALUES (1)")
+        assert database.query("SELECT x FROM t") == [(1,)]
+        database.close()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_that_nobody_reads_is_found_damaged_by_who_asks(path: Path) -> None:
+    database = Database(path)
+    with database.transaction() as transaction:
+        transaction.execute("CREATE TABLE t (x)")
+        transaction.executemany("INSERT INTO t VALUES (?)", [("x" * 3000,)] * 50)
+    database.require_sound()
+    database.close()
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] + b"\xa5" * 4096 + data[len(data) // 2 + 4096 :])
+
+    database = Database(path)
+    with pytest.raises(IntegrityError, match=str(path)):
+        database.require_sound()
+    database.close()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import click
@@ -11,7 +12,14 @@ from ckptsync.cli.answer import Answer
 from ckptsync.cli.invocation import Invocation, json_option, pipeline_argument
 from ckptsync.cli.tables import table
 from ckptsync.model import LocalCheckpoint
-from ckptsync.operations.listing import Row, Stored, local_checkpoints, side_by_side, stored
+from ckptsync.operations.listing import (
+    Row,
+    Stored,
+    local_checkpoints,
+    local_sizes,
+    side_by_side,
+    stored,
+)
 from ckptsync.units import format_age, format_size
 
 _HEADINGS = ("CHECKPOINT", "ENGINE ID", "STEP", "RECORDS", "SIZE", "NEW", "AGE", "WHERE", "STATE")
@@ -26,20 +34,22 @@ _HEADINGS = ("CHECKPOINT", "ENGINE ID", "STEP", "RECORDS", "SIZE", "NEW", "AGE",
 def command(invocation: Invocation, name: str | None, local: bool, remote: bool) -> Answer:
     """List local checkpoints and those in the bucket, side by side.
 
-    The newest come first. "latest" marks the one that a pull takes.
+    The newest come first. "latest" marks the one that a pull takes. While the bucket is empty,
+    those in read_bucket are shown.
     """
     config = invocation.config()
     name = config.choose(name)
     storage = config.pipelines[name].storage_path
     everywhere = local == remote
+    layout = wiring.local_layout(config, name)
     here: Sequence[LocalCheckpoint] = ()
     found: Stored | None = None
     if local or everywhere:
-        here = local_checkpoints(wiring.local_layout(config, name), storage)
+        here = local_checkpoints(layout, storage)
     if remote or everywhere:
-        with wiring.wire(config, name, invocation.stop) as pipeline:
+        with wiring.wire(config, name, invocation.stop, reading=True) as pipeline:
             found = stored(pipeline)
-    rows = side_by_side(here, found)
+    rows = side_by_side(here, found, sizes=partial(local_sizes, layout, storage))
     return Answer(
         document={
             "pipeline": name,
@@ -52,7 +62,12 @@ def command(invocation: Invocation, name: str | None, local: bool, remote: bool)
 
 
 def _document(row: Row) -> Mapping[str, Any]:
-    return {**documents.checkpoint(row.checkpoint), "where": row.where, "latest": row.latest}
+    return {
+        **documents.checkpoint(row.checkpoint),
+        "bytes": row.bytes,
+        "where": row.where,
+        "latest": row.latest,
+    }
 
 
 def _lines(rows: Sequence[Row]) -> Sequence[str]:

@@ -80,7 +80,9 @@ def command(
     with ExitStack() as held:
         if to is None:
             held.enter_context(wiring.lock(config, name))
-        pipeline = held.enter_context(wiring.wire(config, name, invocation.stop))
+        pipeline = held.enter_context(
+            wiring.wire(config, name, invocation.stop, reading=to is not None)
+        )
         record = held.enter_context(recorded(pipeline, "pull"))
         with bar(f"pull {name}") as progress:
             report = pull(pipeline, wish, progress=progress)

@@ -31,7 +31,7 @@ def command(invocation: Invocation, checkpoint: str, name: str | None, files: bo
     """
     config = invocation.config()
     name = config.choose(name)
-    with wiring.wire(config, name, invocation.stop) as pipeline:
+    with wiring.wire(config, name, invocation.stop, reading=True) as pipeline:
         found = details(pipeline, checkpoint)
     wanted = files and invocation.json  # a million may be made for nothing
     listed = {"files": [_file(each) for each in found.manifest.files]} if wanted else {}

@@ -13,8 +13,14 @@ from ckptsync.cli.invocation import Invocation, json_option, pipeline_argument
 from ckptsync.cli.tables import facts
 from ckptsync.cli.wording import counted
 from ckptsync.config.model import Config
-from ckptsync.errors import Cancelled, CkptsyncError, IntegrityError, UnsupportedFormat
-from ckptsync.operations.status import BucketStatus, Status, status, unknown
+from ckptsync.errors import (
+    Cancelled,
+    CannotTell,
+    CkptsyncError,
+    IntegrityError,
+    UnsupportedFormat,
+)
+from ckptsync.operations.status import BucketStatus, Status, status, unreachable
 from ckptsync.state.history import Run
 from ckptsync.stores.probe import Capabilities
 from ckptsync.units import format_age, format_size
@@ -29,8 +35,9 @@ _ANSWERED: Final = (BucketStatus, IntegrityError, UnsupportedFormat)
 def command(invocation: Invocation, name: str | None) -> Answer:
     """Show how a pipeline and its bucket are doing.
 
-    Every pipeline, if none is named. A bucket that does not answer is never shown as empty:
-    the exit code is 16 then.
+    Every pipeline, if none is named. What cannot be looked at is never shown as empty: the exit
+    code is 16 if a bucket, the storage or the state did not answer, or 10 for a bucket that is
+    not there, 14 for one that denies access, 12 for a damaged one, 11 for one not to be trusted.
     """
     config = invocation.config()
     names = [config.choose(name)] if name is not None else sorted(config.pipelines)
@@ -39,8 +46,14 @@ def command(invocation: Invocation, name: str | None) -> Answer:
     return Answer(
         document={"pipelines": [_document(each) for each in found]},
         lines=lambda: _lines(found),
-        verdict=Failure.of(problems[0]) if problems else None,
+        verdict=_verdict(problems),
     )
+
+
+def _verdict(problems: Sequence[CkptsyncError]) -> Failure | None:
+    """That something is known to be wrong is worse than that it cannot be told."""
+    known = [each for each in problems if not isinstance(each, CannotTell)]
+    return next((Failure.of(each) for each in (*known, *problems)), None)
 
 
 def _lines(found: Sequence[Status]) -> Iterator[str]:
@@ -52,17 +65,22 @@ def _lines(found: Sequence[Status]) -> Iterator[str]:
 
 def _status(invocation: Invocation, config: Config, name: str) -> Status:
     try:
-        with wiring.wire(config, name, invocation.stop, backoff=wiring.HASTY) as pipeline:
+        with wiring.wire(
+            config, name, invocation.stop, backoff=wiring.HASTY, reading=True
+        ) as pipeline:
             return status(pipeline)
     except Cancelled:
         raise
     except CkptsyncError as error:
-        return unknown(name, str(config.pipelines[name].sync.bucket), error)
+        settings = config.pipelines[name]
+        layout = wiring.local_layout(config, name)
+        return unreachable(name, str(settings.sync.bucket), layout, settings.storage_path, error)
 
 
 def _document(found: Status) -> Mapping[str, Any]:
     bucket = found.bucket if isinstance(found.bucket, BucketStatus) else BucketStatus()
     local = None if isinstance(found.local, CkptsyncError) else found.local
+    memory = None if isinstance(found.memory, CkptsyncError) else found.memory
     return {
         "pipeline": found.pipeline,
         "bucket": found.store,
@@ -74,13 +92,16 @@ def _document(found: Status) -> Mapping[str, Any]:
         "newest_local": documents.checkpoint(local[-1]) if local else None,
         "local_checkpoints": None if local is None else len(local),
         "local_problem": _problem(found.local if isinstance(found.local, CkptsyncError) else None),
+        "state_problem": _problem(
+            found.memory if isinstance(found.memory, CkptsyncError) else None
+        ),
         "unpushed": None
         if found.unpushed is None
         else [documents.checkpoint(each) for each in found.unpushed],
-        "last_push": documents.run(found.last_push),
-        "last_good_push": documents.run(found.last_good_push),
-        "last_pull": documents.run(found.last_pull),
-        "probe": _probe(found.capabilities),
+        "last_push": None if memory is None else documents.run(memory.last_push),
+        "last_good_push": None if memory is None else documents.run(memory.last_good_push),
+        "last_pull": None if memory is None else documents.run(memory.last_pull),
+        "probe": None if memory is None else _probe(memory.capabilities),
     }
 
 
@@ -121,11 +142,17 @@ def _facts(found: Status) -> Iterator[tuple[str, str]]:
     yield from _bucket_facts(found)
     yield "local", _local(found.local)
     yield "unpushed", "unknown" if found.unpushed is None else str(len(found.unpushed))
-    yield "last push", _run(found.last_push)
-    if found.last_push != found.last_good_push:
-        yield "last good push", _run(found.last_good_push)
-    yield "last pull", _run(found.last_pull)
-    yield "probe", _probe_text(found.capabilities)
+    memory = found.memory
+    if isinstance(memory, CkptsyncError):
+        if memory is not found.bucket:
+            yield "state", f"unavailable: {memory}"
+        yield from ((what, "unknown") for what in ("last push", "last pull", "probe"))
+        return
+    yield "last push", _run(memory.last_push)
+    if memory.last_push != memory.last_good_push:
+        yield "last good push", _run(memory.last_good_push)
+    yield "last pull", _run(memory.last_pull)
+    yield "probe", _probe_text(memory.capabilities)
 
 
 def _bucket_facts(found: Status) -> Iterator[tuple[str, str]]:
@@ -167,8 +194,30 @@ def _run(last: Run | None) -> str:
         return "never"
     ended = last.finished_at or last.started_at
     text = f"{last.outcome} {format_age(datetime.now(UTC) - ended)}"
-    error = json.loads(last.details or "{}").get("error")
-    return text if error is None else f"{text}: {error['message']}"
+    details = json.loads(last.details or "{}")
+    if (error := details.get("error")) is not None:
+        return f"{text}: {error['message']}"
+    moved = _moved(details)
+    return text if moved is None else f"{text}: {moved}"
+
+
+def _moved(details: Mapping[str, Any]) -> str | None:
+    """What a push or pull that was done came to, by the document that it left."""
+    checkpoint = details.get("checkpoint") or {}
+    id = checkpoint.get("id") or checkpoint.get("engine_id")
+    match details:
+        case {"outcome": "pulled", "target": target}:
+            return f"{id} to {target}"
+        case {"outcome": "kept"}:
+            return f"kept local checkpoint {id}"
+        case {"outcome": "fresh"}:
+            return "found no checkpoint, changed nothing"
+        case {"already_synced": True}:
+            return f"{id} was there already"
+        case {"already_synced": False}:
+            return str(id)
+        case _:
+            return None
 
 
 def _probe_text(seen: Capabilities | None) -> str:

@@ -72,7 +72,7 @@ def command(
 def _bucket(invocation: Invocation, name: str | None, checkpoints: str, *, full: bool) -> Answer:
     config = invocation.config()
     name = config.choose(name)
-    with wiring.wire(config, name, invocation.stop) as pipeline:
+    with wiring.wire(config, name, invocation.stop, reading=True) as pipeline:
         with bar(f"verify {name}") as progress:
             report = verify(pipeline, checkpoints=checkpoints, full=full, progress=progress)
         where = pipeline.store.name
