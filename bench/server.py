@@ -10,6 +10,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from bench.programs import installed, s5cmd
@@ -88,10 +89,8 @@ def seaweedfs(directory: Path) -> Iterator[Server]:
         "-master.telemetry=false",
         *_VOLUMES,
         "-filer",
-        f"-filer.localSocket={directory / 'filer.sock'}",
         "-s3",
         f"-s3.config={config}",
-        f"-s3.localSocket={directory / 's3.sock'}",
         "-s3.autoCreateBucket=false",
         "-s3.iam=false",
         "-s3.port.iceberg=0",
@@ -102,8 +101,13 @@ def seaweedfs(directory: Path) -> Iterator[Server]:
     ]
     log = directory / "weed.log"
     with (
+        TemporaryDirectory(prefix="weed-") as sockets,  # a socket's path has 107 bytes at most
         log.open("wb") as output,
-        subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT) as process,
+        subprocess.Popen(
+            [*command, *(f"-{each}.localSocket={sockets}/{each}.sock" for each in ("filer", "s3"))],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        ) as process,
     ):
         try:
             _wait_until_up(server, process, log)

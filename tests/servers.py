@@ -13,6 +13,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 from boto3.session import Session
@@ -81,10 +82,8 @@ def seaweedfs(directory: Path) -> Iterator[S3Server]:
         "-master.volumeSizeLimitMB=64",
         "-volume.max=20",
         "-filer",
-        f"-filer.localSocket={directory / 'filer.sock'}",
         "-s3",
         f"-s3.config={config}",
-        f"-s3.localSocket={directory / 's3.sock'}",
         "-s3.autoCreateBucket=false",
         "-s3.iam=false",
         "-s3.port.iceberg=0",
@@ -92,8 +91,10 @@ def seaweedfs(directory: Path) -> Iterator[S3Server]:
         *(f"-{name}.port={port}" for name, port in zip(listeners, ports[:4], strict=True)),
         *(f"-{name}.port.grpc={port}" for name, port in zip(listeners, ports[4:], strict=True)),
     ]
-    with _serving(command, ports[0], log=directory / "weed.log") as server:
-        yield server
+    with TemporaryDirectory(prefix="weed-") as sockets:  # a socket's path has 107 bytes at most
+        command += [f"-{each}.localSocket={sockets}/{each}.sock" for each in ("filer", "s3")]
+        with _serving(command, ports[0], log=directory / "weed.log") as server:
+            yield server
 
 
 @contextmanager
