@@ -21,8 +21,8 @@ from tests.fakes.feldera_engine import Engine, Sizes
 from tests.operations.invariants import require_sound
 from tests.pipelines import Host, wanted
 
-_PUSHED: Final = int(os.environ.get("CKPTSYNC_FIRE", "300"))
-_WRITTEN: Final = 1000
+_PUSHED: Final = int(os.environ.get("CKPTSYNC_FIRE", "2000"))
+_WRITTEN: Final = 5000
 _SIZES: Final = Sizes(traces=1, new_batches=2, batch_bytes=6000, state_bytes=200, merge_at=6)
 
 
