@@ -7,7 +7,6 @@ CkptsyncError                       1   failure
 ├── NothingToDo                     4   only with --error-if-none
 ├── Busy                            5   another process of this node is at it
 ├── CheckpointNotFound             10
-├── RepositoryNotFound             10
 ├── Fenced                         11   another writer took over
 ├── RollbackDetected               11   the bucket is older than what was seen of it
 ├── ForeignWriter                  11   a writer this node never was
@@ -81,10 +80,6 @@ class Busy(CkptsyncError):
 
 
 class CheckpointNotFound(CkptsyncError):
-    exit_code = 10
-
-
-class RepositoryNotFound(CkptsyncError):
     exit_code = 10
 
 

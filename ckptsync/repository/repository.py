@@ -8,7 +8,6 @@ from ckptsync.errors import (
     HeadLost,
     IntegrityError,
     NotFound,
-    RepositoryNotFound,
 )
 from ckptsync.model import CheckpointId
 from ckptsync.repository import catalog, condemned, head, keys, manifest, manifest_reader
@@ -208,14 +207,3 @@ def require_no_manifest(store: ObjectStore) -> None:
             "the list of checkpoints is lost, not empty",
             hint="put head.json back from an older version of the object or a copy of the bucket",
         )
-
-
-def open_repository(store: ObjectStore) -> Repository:
-    """Raises RepositoryNotFound; IntegrityError; UnsupportedFormat; any other StoreError."""
-    try:
-        return Repository(store=store, descriptor=descriptors.read(store))
-    except NotFound:
-        raise RepositoryNotFound(
-            f"{store.name} holds no checkpoint repository",
-            hint="check bucket and prefix, or push a first checkpoint",
-        ) from None

@@ -51,7 +51,6 @@ class S3Options:
     """None: yes with an endpoint, for few services besides Amazon's resolve bucket names."""
     access_key: str | None = None
     secret_key: str | None = field(default=None, repr=False)
-    session_token: str | None = field(default=None, repr=False)
     server_side_encryption: str | None = None
     """`AES256` or `aws:kms`; None leaves it to the bucket."""
     kms_key_id: str | None = None
@@ -78,7 +77,7 @@ class S3Store:
         self._bucket = options.bucket
         self._below = f"{prefix}/" if prefix else ""
         self._page_size = options.page_size
-        self._secrets = [text for text in (options.secret_key, options.session_token) if text]
+        self._secrets = [options.secret_key] if options.secret_key else []
         self._stored_as = _stored_as(options)
         self._client = _connect(options)
         self._dated: tuple[datetime, float] | None = None
@@ -296,7 +295,6 @@ def _connect(options: S3Options) -> "S3Client":
         return Session(
             aws_access_key_id=options.access_key,
             aws_secret_access_key=options.secret_key,
-            aws_session_token=options.session_token,
             region_name=options.region,
         ).client(
             "s3",

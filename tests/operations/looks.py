@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ckptsync.repository import keys
 from ckptsync.repository.manifest import Manifest
-from ckptsync.repository.repository import open_repository
+from ckptsync.repository.repository import Repository, look
 from ckptsync.stores.base import ObjectStore
 from tests.fakes.stores import FaultyStore
 from tests.operations.invariants import require_sound
@@ -17,9 +17,16 @@ from tests.pipelines import (
 )
 
 
+def repository_in(store: ObjectStore) -> Repository:
+    """Of a bucket that holds checkpoints."""
+    found = look(store)
+    assert isinstance(found, tuple), "the bucket is empty"
+    return found[0]
+
+
 def manifest_of(store: ObjectStore, number: int = -1) -> Manifest:
     """Of the newest checkpoint, or of another."""
-    repository = open_repository(store)
+    repository = repository_in(store)
     return repository.manifest(repository.head().head.checkpoints[number])
 
 

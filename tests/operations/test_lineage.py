@@ -10,7 +10,7 @@ from ckptsync.errors import (
     LineageRegression,
 )
 from ckptsync.repository.head import Fork
-from ckptsync.repository.repository import open_repository, read_head
+from ckptsync.repository.repository import read_head
 from ckptsync.stores.memory import MemoryStore
 from tests.fakes.feldera_engine import Engine
 from tests.operations.invariants import require_sound
@@ -73,7 +73,7 @@ def test_after_going_back_the_next_push_forks_there(
 
     fork = host.push(bucket).entry
 
-    head = open_repository(bucket).head().head
+    head = read_head(bucket).head
     assert head.latest == fork.id
     timeline = head.timelines[-1]
     assert timeline.parent is not None

@@ -335,7 +335,7 @@ def test_a_secret_in_an_answer_is_scrubbed() -> None:
 
 
 def test_options_do_not_show_their_secrets() -> None:
-    options = S3Options(bucket="b", access_key="a", secret_key="hush", session_token="hush-too")
+    options = S3Options(bucket="b", access_key="a", secret_key="hush")
 
     assert "hush" not in repr(options)
 
