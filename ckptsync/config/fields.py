@@ -47,6 +47,12 @@ def _not_zero(value: timedelta) -> timedelta:
     return value
 
 
+def _at_least_a_second(value: timedelta) -> timedelta:
+    if value < timedelta(seconds=1):
+        raise ValueError("must be at least 1s")
+    return value
+
+
 def _not_empty(value: tuple[str, ...]) -> tuple[str, ...]:
     if not value:
         raise ValueError("must name a command")
@@ -105,6 +111,7 @@ Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_not_
 """A bare number is seconds."""
 
 PositiveDuration = Annotated[Duration, AfterValidator(_not_zero)]
+SecondsOrMore = Annotated[Duration, AfterValidator(_at_least_a_second)]
 
 Age = Annotated[timedelta, BeforeValidator(_age), AfterValidator(_not_negative)]
 """A bare number is days."""
@@ -115,6 +122,8 @@ SecretFile = Annotated[str, BeforeValidator(_secret_file)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 HashName = Annotated[Hash, BeforeValidator(_hash)]
 Argv = Annotated[
-    tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False), AfterValidator(_not_empty)
+    tuple[Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")], ...],
+    Field(strict=False),
+    AfterValidator(_not_empty),
 ]
 """A command and its arguments, run without a shell."""

@@ -27,6 +27,7 @@ from ckptsync.config.fields import (
     Endpoint,
     HashName,
     PositiveDuration,
+    SecondsOrMore,
     SecretFile,
     Size,
 )
@@ -74,8 +75,25 @@ class Directory(_Section):
 
 
 class Hooks(_Section):
+    """Commands of the operator's; the name of each says when it is run."""
+
     engine_running: Argv | None = None
     """Exits 0 if the engine runs, 1 or 3 if it does not; anything else says neither."""
+    pre_push: Argv | None = None
+    pre_activate: Argv | None = None
+    on_activate: Argv | None = None
+    on_fenced: Argv | None = None
+    on_release: Argv | None = None
+    on_role_change: Argv | None = None
+    timeout: PositiveDuration = parse_duration("2m")
+
+
+class Activation(_Section):
+    guard: Literal["refuse", "off"] = "refuse"
+    """`off`: do not mind a primary that seems alive."""
+    on_pull_failure: Literal["fail", "local"] = "fail"
+    max_staleness: Duration = parse_duration("15m")
+    start_unverified: bool = True
 
 
 class Repository(_Section):
@@ -106,7 +124,7 @@ def _provider(name: str) -> str:
 
 
 class Sync(_Section):
-    """Names, meanings and defaults as in Feldera's block of this name, where they apply here.
+    """Names, meanings and defaults as in Feldera's block of this name, where it has them.
 
     A field may look at those above it, so that one mistake never hides another.
     """
@@ -130,6 +148,9 @@ class Sync(_Section):
     standby: bool = False
     pull_interval: PositiveDuration = parse_duration("10s")
     push_interval: PositiveDuration | None = None
+    fence_check_interval: SecondsOrMore = parse_duration("5s")
+    warm_keep: int = Field(default=2, ge=1, le=16)
+    """Complete checkpoints that a standby keeps."""
     retention_min_count: int = Field(default=10, ge=0, lt=2**32)
     retention_min_age: Age = parse_duration("30d")
 
@@ -212,6 +233,7 @@ class Pipeline(_Section):
     work_path: AbsolutePath | None = None
     directory: Directory = Directory()
     hooks: Hooks = Hooks()
+    activation: Activation = Activation()
     repository: Repository = Repository()
     sync: Sync
 

@@ -10,15 +10,14 @@ from ckptsync.config.model import Config, Pipeline, Sync
 from ckptsync.config.providers import Scheme
 from ckptsync.errors import ConfigError
 
-_WITHOUT_DAEMON = {
-    "push_interval": "has no effect yet: nothing is pushed but by 'ckptsync push'",
-    "pull_interval": "has no effect yet: nothing is pulled but by 'ckptsync pull'",
-    "standby": "has no effect yet: nothing is pulled but by 'ckptsync pull'",
-    "start_from_checkpoint": "is only read by 'ckptsync pull', not when an engine starts",
-    "retention_min_count": "has no effect yet: no checkpoint is ever deleted from a bucket",
-    "retention_min_age": "has no effect yet: no checkpoint is ever deleted from a bucket",
+_WITHOUT_EFFECT = ("retention_min_count", "retention_min_age")
+_UNSET_HOOKS = {
+    "on_activate": "an activation leaves the engine for somebody else to start",
+    "on_fenced": "if another node takes over, only the bucket is protected; the engine here "
+    "goes on running",
+    "on_release": "before a switchover the engine has to be stopped by hand",
 }
-"""What a daemon would act on, and this version has none."""
+"""What follows where the operator gives no command."""
 
 
 def notes(config: Config, environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -40,10 +39,11 @@ def notes(config: Config, environment: Mapping[str, str] = os.environ) -> list[s
 
 
 def _sync(sync: Sync, environment: Mapping[str, str]) -> Iterator[str]:
-    for key, note in _WITHOUT_DAEMON.items():
-        value = getattr(sync, key)
-        if key in sync.model_fields_set and value is not None and value is not False:
-            yield f"{key} {note}"
+    if sync.push_interval is None and not sync.standby:
+        yield "push_interval is not set: nothing is pushed but on request"
+    for key in _WITHOUT_EFFECT:
+        if key in sync.model_fields_set:
+            yield f"{key} has no effect yet: no checkpoint is ever deleted from a bucket"
     if sync.fencing == "off":
         yield "fencing is off: two primaries would not be told apart, and could lose checkpoints"
     if sync.bucket.scheme is Scheme.FILE:
@@ -75,8 +75,13 @@ def _pipeline(pipeline: Pipeline) -> Iterator[str]:
     if pipeline.layout == "directory" and pipeline.hooks.engine_running is None:
         yield (
             "hooks.engine_running is not set: whether the engine runs cannot be told, "
-            "so a pull in place wants --engine-stopped"
+            "so a pull in place, an activation and a switchover want --engine-stopped"
         )
+    for key, note in _UNSET_HOOKS.items():
+        if getattr(pipeline.hooks, key) is None:
+            yield f"hooks.{key} is not set: {note}"
+    if pipeline.activation.guard == "off":
+        yield "activation.guard is off: a node is activated even if the primary seems alive"
 
 
 def _readable_by_others(path: Path) -> bool:

@@ -54,10 +54,17 @@ def test_a_minimal_file_has_the_defaults_that_operators_know(
     assert pipeline.repository.hash is Hash.BLAKE3
     assert pipeline.sync.pull_interval == timedelta(seconds=10)
     assert pipeline.sync.push_interval is None
+    assert pipeline.sync.fence_check_interval == timedelta(seconds=5)
+    assert pipeline.sync.warm_keep == 2
     assert pipeline.sync.retention_min_count == 10
     assert pipeline.sync.retention_min_age == timedelta(days=30)
     assert pipeline.sync.transfers == 20
     assert pipeline.sync.memory == 96 << 20
+    assert pipeline.hooks.timeout == timedelta(minutes=2)
+    assert pipeline.activation.guard == "refuse"
+    assert pipeline.activation.on_pull_failure == "fail"
+    assert pipeline.activation.max_staleness == timedelta(minutes=15)
+    assert pipeline.activation.start_unverified
 
 
 @pytest.mark.parametrize(
@@ -94,6 +101,7 @@ def test_a_pipeline_inherits_the_defaults_and_overrides_them() -> None:
         layout = "directory"
         [defaults.hooks]
         engine_running = ["true"]
+        on_fenced = ["stop", "it"]
         [defaults.sync]
         region = "eu-central-1"
         transfers = 4
@@ -113,6 +121,7 @@ def test_a_pipeline_inherits_the_defaults_and_overrides_them() -> None:
     assert (b.layout, b.sync.region, b.sync.transfers) == ("directory", "eu-central-1", 4)
     assert a.hooks.engine_running == ("true",)
     assert b.hooks.engine_running == ("pgrep", "b")
+    assert a.hooks.on_fenced == b.hooks.on_fenced == ("stop", "it")
 
 
 def test_a_configuration_cannot_be_changed() -> None:
@@ -172,6 +181,9 @@ def test_five_mistakes_in_five_places_are_reported_at_once() -> None:
         ('endpoint = "http://h:99999"', "endpoint = 'http://h:99999': must be a URL such as"),
         ('endpoint = "http://h/?x=1"', "endpoint = 'http://h/?***': must be a URL without"),
         ('read_bucket = "dr//orders/"', "read_bucket = 'dr//orders/': must point to different"),
+        ("fence_check_interval = 0.9", "fence_check_interval = 0.9: must be at least 1s"),
+        ("warm_keep = 0", "warm_keep = 0: must be at least 1"),
+        ("warm_keep = 17", "warm_keep = 17: must be at most 16"),
         ('kms_key_id = "k"', "kms_key_id = 'k': needs server_side_encryption"),
         ('storage_class = "GLACIER"', "storage_class = 'GLACIER': cannot be read at once"),
         ('start_from_checkpoint = "a/b"', "start_from_checkpoint = 'a/b': has a character"),
@@ -212,6 +224,15 @@ def test_a_field_that_steers_rclone_is_refused_with_what_to_use_instead(field: s
         ("directory = 5", "directory = 5: must be a table"),
         ("hooks = { engine_running = [] }", "hooks.engine_running: must name a command"),
         ('hooks = { engine_running = ["a", 3] }', "hooks.engine_running.1 = 3: must be text"),
+        ('hooks = { on_fenced = ["a", ""] }', "hooks.on_fenced.1 = '': must not be empty"),
+        ('hooks = { on_fenced = ["\\u0000"] }', "hooks.on_fenced.0 = '\\x00': has a character"),
+        ('hooks = { on_fenced = "stop" }', "hooks.on_fenced = 'stop': must be a list of texts"),
+        ('hooks = { on_fence = ["stop"] }', "hooks.on_fence: is not a setting; did you mean"),
+        ("hooks = { timeout = 0 }", "hooks.timeout = 0: must be longer than zero"),
+        ('activation = { guard = "on" }', "activation.guard = 'on': must be 'refuse' or 'off'"),
+        ('activation = { on_pull_failure = "x" }', "activation.on_pull_failure = 'x': must be"),
+        ("activation = { max_staleness = -1 }", "activation.max_staleness = -1: must not be neg"),
+        ("activation = { start_unverified = 1 }", "activation.start_unverified = 1: must be true"),
         ('repository = { chunk_size = "3MiB" }', "repository.chunk_size = '3MiB': must be a power"),
         ('repository = { chunk_size = "1GiB" }', "repository.chunk_size = '1GiB': must be a power"),
         ('repository = { pack_below = "64MiB" }', "repository.pack_below = '64MiB': must not be"),

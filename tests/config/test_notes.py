@@ -7,36 +7,36 @@ import pytest
 from ckptsync.config.load import load
 from ckptsync.config.notes import notes
 
-MINIMAL = """
+ORDINARY = """
 [pipelines.orders]
 storage_path = "/srv/orders"
+[pipelines.orders.hooks]
+on_activate = ["true"]
+on_fenced = ["true"]
+on_release = ["true"]
 [pipelines.orders.sync]
+bucket = "s3://dr/orders"
+push_interval = "5m"
 """
 
 
-def noted(tmp_path: Path, lines: str, *, mode: int = 0o600) -> list[str]:
+def noted(tmp_path: Path, text: str, *, mode: int = 0o600) -> list[str]:
     path = tmp_path / "config.toml"
-    path.write_text(MINIMAL + lines)
+    path.write_text(text)
     path.chmod(mode)
     return notes(load(path), {})
 
 
-def test_an_ordinary_file_has_no_notes(tmp_path: Path) -> None:
-    assert noted(tmp_path, 'bucket = "s3://dr/orders"', mode=0o644) == []
+def test_a_file_that_leaves_nothing_open_has_no_notes(tmp_path: Path) -> None:
+    assert noted(tmp_path, ORDINARY, mode=0o644) == []
 
 
 @pytest.mark.parametrize(
     ("line", "note"),
     [
-        ("push_interval = 300", "push_interval has no effect yet: nothing is pushed but by"),
-        ("pull_interval = 10", "pull_interval has no effect yet"),
-        ("standby = true", "standby has no effect yet"),
-        (
-            'start_from_checkpoint = "latest"',
-            "start_from_checkpoint is only read by 'ckptsync pull'",
-        ),
-        ("retention_min_count = 0", "no checkpoint is ever deleted"),
-        ('fencing = "off"', "two primaries would not be told apart"),
+        ("retention_min_count = 0", "retention_min_count has no effect yet: no checkpoint is ever"),
+        ("retention_min_age = 30", "retention_min_age has no effect yet: no checkpoint is ever"),
+        ('fencing = "off"', "fencing is off: two primaries would not be told apart"),
         ('endpoint = "http://minio:9000"', "endpoint is not encrypted"),
         (
             'access_key = "A"\nsecret_key_file = "credential:dr"',
@@ -45,28 +45,69 @@ def test_an_ordinary_file_has_no_notes(tmp_path: Path) -> None:
     ],
 )
 def test_what_has_no_effect_or_lowers_a_guard_is_said(tmp_path: Path, line: str, note: str) -> None:
-    (found,) = noted(tmp_path, f'bucket = "s3://dr/orders"\n{line}')
+    (found,) = noted(tmp_path, ORDINARY + line)
 
-    assert found.startswith("pipelines.orders.sync.")
-    assert note in found
+    assert found.startswith(f"pipelines.orders.sync.{note}")
 
 
-def test_a_setting_that_asks_for_nothing_is_not_noted(tmp_path: Path) -> None:
-    assert noted(tmp_path, 'bucket = "s3://dr/orders"\nstandby = false') == []
+@pytest.mark.parametrize(
+    "line",
+    [
+        "pull_interval = 10",
+        "standby = true",
+        'start_from_checkpoint = "latest"',
+        "fail_if_no_checkpoint = true",
+        "warm_keep = 3",
+    ],
+)
+def test_what_the_daemon_acts_on_is_not_noted(tmp_path: Path, line: str) -> None:
+    assert noted(tmp_path, ORDINARY + line) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "note"),
+    [
+        ("on_activate", "an activation leaves the engine for somebody else to start"),
+        ("on_fenced", "only the bucket is protected; the engine here goes on running"),
+        ("on_release", "before a switchover the engine has to be stopped by hand"),
+    ],
+)
+def test_a_hook_that_is_not_set_is_noted_with_what_follows(
+    tmp_path: Path, key: str, note: str
+) -> None:
+    (found,) = noted(tmp_path, ORDINARY.replace(f'{key} = ["true"]', ""))
+
+    assert found.startswith(f"pipelines.orders.hooks.{key} is not set: ")
+    assert found.endswith(note)
+
+
+def test_a_primary_that_pushes_only_on_request_is_noted(tmp_path: Path) -> None:
+    text = ORDINARY.replace('push_interval = "5m"', "")
+
+    assert noted(tmp_path, text) == [
+        "pipelines.orders.sync.push_interval is not set: nothing is pushed but on request"
+    ]
+    assert noted(tmp_path, text + "standby = true") == []
+
+
+def test_a_guard_that_is_off_is_noted(tmp_path: Path) -> None:
+    (found,) = noted(tmp_path, ORDINARY + '[pipelines.orders.activation]\nguard = "off"')
+
+    assert found.startswith("pipelines.orders.activation.guard is off")
 
 
 def test_a_directory_is_no_second_site_by_itself(tmp_path: Path) -> None:
-    (found,) = noted(tmp_path, 'bucket = "file:///mnt/dr"')
+    (found,) = noted(tmp_path, ORDINARY.replace("s3://dr/orders", "file:///mnt/dr"))
 
     assert "/mnt/dr protects from the loss of this host only if it lies on another" in found
 
 
 def test_a_secret_that_others_can_read_is_noted(tmp_path: Path) -> None:
-    inline = 'bucket = "s3://dr/orders"\naccess_key = "A"\nsecret_key = "hush"'
+    inline = ORDINARY + 'access_key = "A"\nsecret_key = "hush"'
     secret = tmp_path / "secret"
     secret.write_text("hush")
     secret.chmod(0o644)
-    filed = f'bucket = "s3://dr/orders"\naccess_key = "A"\nsecret_key_file = "{secret}"'
+    filed = ORDINARY + f'access_key = "A"\nsecret_key_file = "{secret}"'
 
     assert (
         "config.toml holds a secret and can be read by other"
@@ -83,6 +124,8 @@ def test_a_layout_without_a_hook_and_a_shared_storage_path_are_noted(tmp_path: P
         [defaults]
         storage_path = "/srv/x"
         directory = { quiet = "5s" }
+        hooks = { on_activate = ["true"], on_fenced = ["true"], on_release = ["true"] }
+        sync = { push_interval = 300 }
         [pipelines.a]
         layout = "directory"
         sync = { bucket = "s3://dr/a" }
