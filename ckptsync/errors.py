@@ -4,22 +4,31 @@ CkptsyncError                       1   failure
 ├── ConfigError                     2   usage or configuration
 ├── WrongRepository                 2   the bucket belongs to another pipeline
 ├── UnsupportedFormat               2   written by a newer ckptsync
+├── Partial                         3   done for some pipelines, not for all
 ├── NothingToDo                     4   only with --error-if-none
 ├── Busy                            5   another process of this node is at it
 ├── CheckpointNotFound             10
 ├── Fenced                         11   another writer took over
 ├── RollbackDetected               11   the bucket is older than what was seen of it
 ├── ForeignWriter                  11   a writer this node never was
+├── Diverged                       11   it ran unfenced, and the bucket went on without it
+├── Stopped                        11   this node waits for an operator's judgement
 ├── IntegrityError                 12   bytes are not what was written
 │   └── HeadLost                   12   manifests, but no head
 ├── Refused                        13   a gate refused; the operator may insist
 │   ├── LineageRegression          13   older than, or unrelated to, the latest checkpoint
 │   ├── UnpushedWork               13   pulling would hide a checkpoint that no bucket has
 │   ├── EngineRunning              13
+│   ├── PrimaryActive              13   the writer that would be displaced seems alive
+│   ├── NotPrimary                 13   a standby, or not activated yet
+│   ├── TooStale                   13   what could be activated is older than allowed
+│   ├── Vetoed                     13   the hook pre_activate said no
 │   └── UnfitStore                 13   the store ignores conditions
 ├── PermissionRefused              14   a local file or directory
+├── TimedOut                       15   it may still come to pass
 ├── CannotTell                     16   never to be read as "absent"
 ├── Cancelled                     130   stopped on request
+├── HookFailed                      1   a command of the operator's
 ├── LocalDiskFull                   1
 ├── SourceError                     1   what lies on the local disk is not as it should be
 │   └── Vanished                    5   the engine deleted or changed it meanwhile
@@ -70,6 +79,10 @@ class UnsupportedFormat(CkptsyncError):
     exit_code = 2
 
 
+class Partial(CkptsyncError):
+    exit_code = 3
+
+
 class NothingToDo(CkptsyncError):
     exit_code = 4
 
@@ -92,6 +105,14 @@ class RollbackDetected(CkptsyncError):
 
 
 class ForeignWriter(CkptsyncError):
+    exit_code = 11
+
+
+class Diverged(CkptsyncError):
+    exit_code = 11
+
+
+class Stopped(CkptsyncError):
     exit_code = 11
 
 
@@ -119,12 +140,33 @@ class EngineRunning(Refused):
     pass
 
 
+class PrimaryActive(Refused):
+    pass
+
+
+class NotPrimary(Refused):
+    pass
+
+
+class TooStale(Refused):
+    pass
+
+
+class Vetoed(Refused):
+    pass
+
+
 class UnfitStore(Refused):
     pass
 
 
 class PermissionRefused(CkptsyncError):
     exit_code = 14
+
+
+class TimedOut(CkptsyncError):
+    exit_code = 15
+    transient = True
 
 
 class CannotTell(CkptsyncError):
@@ -134,6 +176,10 @@ class CannotTell(CkptsyncError):
 
 class Cancelled(CkptsyncError):
     exit_code = 130
+
+
+class HookFailed(CkptsyncError):
+    pass
 
 
 class LocalDiskFull(CkptsyncError):

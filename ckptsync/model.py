@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import NewType
 
 from ckptsync.hashing import Digest
@@ -19,6 +20,27 @@ It may raise Cancelled, which ends the transfer.
 
 def ignore(_moved: int) -> None:
     """A Progress for those who do not look."""
+
+
+class Role(StrEnum):
+    """What this node is to a pipeline."""
+
+    PRIMARY = "primary"
+    STANDBY = "standby"
+    ACTIVATING = "activating"
+    """It has been asked to take over, and has not finished."""
+    ACTIVATION_FAILED = "activation_failed"
+    """It took the epoch, and could not go on; asking again goes on."""
+    RELEASED = "released"
+    """It has given the bucket to another node, which has not taken it yet."""
+    FENCED = "fenced"
+    """Another node took over."""
+    UNFENCED = "unfenced"
+    """It was activated by force while the bucket did not answer: it runs, and pushes nothing."""
+    DIVERGED = "diverged"
+    """It ran unfenced, and the bucket went on without it."""
+    STOPPED = "stopped"
+    """It found what only an operator can judge, and writes nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,11 +8,11 @@ import structlog
 
 from ckptsync.errors import IntegrityError, LineageRegression, NotFound
 from ckptsync.model import CheckpointId, Engine
-from ckptsync.repository import catalog, epochs, keys
-from ckptsync.repository.head import Entry, Fork, Head, ManifestRef, Sweep, Timeline
-from ckptsync.repository.manifest import Manifest
-from ckptsync.repository.register import SWAPS, Moved, Register
-from ckptsync.repository.repository import Repository
+from ckptsync.repository import catalog, epochs, keys, timelines
+from ckptsync.repository.head import Entry, Head, ManifestRef, Sweep, Timeline
+from ckptsync.repository.manifest import Header, Manifest
+from ckptsync.repository.register import Register
+from ckptsync.repository.repository import HeadAt, Repository
 from ckptsync.stores.base import Expect
 
 log = structlog.get_logger()
@@ -52,12 +52,10 @@ def commit(register: Register, repository: Repository, attempt: Attempt, at: dat
     A crash before the swap leaves objects that nothing refers to; after it, a checkpoint.
     Raises MustReplan; Fenced and the other refusals of epochs; CannotTell.
     """
-    moved, unanswered = Moved(), False
-    for _ in range(SWAPS):
-        old = register.read()
-        committed = old.head.entry(attempt.checkpoint)
-        if committed is not None:
-            return committed
+
+    def decide(old: HeadAt) -> Head | None:
+        if _has(old.head, attempt.checkpoint):
+            return None
         epochs.require_writer(old.head, register.identity.remembered(), repository.store.name)
         require_still_there(
             old.head,
@@ -65,18 +63,10 @@ def commit(register: Register, repository: Repository, attempt: Attempt, at: dat
             parent=repository.find(old.head, attempt.parent.id) if attempt.parent else None,
             condemned=condemned_since(repository, old.head, attempt.own),
         )
-        new = _spilled(repository, with_checkpoint(old.head, attempt, at))
-        try:
-            register.swap(
-                old, new, as_writer=True, landed=lambda head: _has(head, attempt.checkpoint)
-            )
-        except Moved as error:
-            moved, unanswered = error, unanswered or error.unanswered
-            log.info("commit.head_moved", checkpoint=attempt.checkpoint)
-            register.pause(unanswered=unanswered)
-            continue
-        return entry_of(attempt, at)
-    raise register.gave_up(moved)
+        return _spilled(repository, with_checkpoint(old.head, attempt, at))
+
+    new = register.change(decide, landed=lambda head: _has(head, attempt.checkpoint))
+    return new.entry(attempt.checkpoint) or entry_of(attempt, at)
 
 
 def fork(
@@ -86,42 +76,22 @@ def fork(
 
     Raises Fenced and the other refusals of epochs; CannotTell.
     """
-    moved, unanswered = Moved(), False
-    for _ in range(SWAPS):
-        old = register.read()
+
+    def decide(old: HeadAt) -> Head | None:
         if old.head.latest == entry.id:
-            return
+            return None
         epochs.require_writer(old.head, register.identity.remembered(), repository.store.name)
         timeline = epochs.timeline_after(old.head)
-        new = old.head.model_copy(
+        forked = timelines.forked(timeline, entry, old.head, reason, at)
+        return old.head.model_copy(
             update={
-                "revision": old.head.revision + 1,
                 "timeline": timeline,
-                "timelines": (*old.head.timelines, _forked(timeline, entry, old.head, reason, at)),
+                "timelines": (*old.head.timelines, forked),
                 "latest": entry.id,
             }
         )
-        try:
-            register.swap(old, new, as_writer=True, landed=lambda head: head.latest == entry.id)
-        except Moved as error:
-            moved, unanswered = error, unanswered or error.unanswered
-            register.pause(unanswered=unanswered)
-            continue
-        return
-    raise register.gave_up(moved)
 
-
-def _forked(number: int, parent: Entry | None, head: Head, reason: str, at: datetime) -> Timeline:
-    return Timeline(
-        id=number,
-        parent=Fork(
-            timeline=parent.timeline if parent else head.timeline,
-            checkpoint=parent.id if parent else None,
-        ),
-        epoch=head.epoch,
-        reason=reason,
-        at=at,
-    )
+    register.change(decide, landed=lambda head: head.latest == entry.id)
 
 
 def _has(head: Head, checkpoint: CheckpointId) -> bool:
@@ -141,10 +111,9 @@ def with_checkpoint(head: Head, attempt: Attempt, at: datetime) -> Head:
     entry = entry_of(attempt, at)
     forked: tuple[Timeline, ...] = ()
     if attempt.line.forks is not None:
-        forked = (_forked(entry.timeline, attempt.parent, head, attempt.line.forks, at),)
+        forked = (timelines.forked(entry.timeline, attempt.parent, head, attempt.line.forks, at),)
     return head.model_copy(
         update={
-            "revision": head.revision + 1,
             "timeline": entry.timeline,
             "timelines": (*head.timelines, *forked),
             "latest": entry.id,
@@ -155,10 +124,14 @@ def with_checkpoint(head: Head, attempt: Attempt, at: datetime) -> Head:
 
 
 def entry_of(attempt: Attempt, at: datetime) -> Entry:
-    header = attempt.manifest.header
+    return entry_from(attempt.manifest.header, attempt.reference, at)
+
+
+def entry_from(header: Header, reference: ManifestRef, at: datetime) -> Entry:
+    """The entry that repeats what a manifest says."""
     return Entry(
-        id=attempt.checkpoint,
-        seq=keys.seq(attempt.checkpoint),
+        id=header.checkpoint,
+        seq=keys.seq(header.checkpoint),
         timeline=header.timeline,
         epoch=header.epoch,
         engine_id=header.engine.id,
@@ -167,7 +140,7 @@ def entry_of(attempt: Attempt, at: datetime) -> Entry:
         lineage=header.engine.lineage,
         fingerprint=header.engine.fingerprint,
         at=at,
-        manifest=attempt.reference,
+        manifest=reference,
         bytes=header.totals.bytes,
         new_bytes=header.totals.new_bytes,
     )

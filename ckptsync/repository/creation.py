@@ -57,7 +57,7 @@ def _create_head(register: Register, first: Head) -> None:
     for _ in range(SWAPS):
         try:
             register.swap(
-                None,
+                Expect.ABSENT,
                 first,
                 as_writer=True,
                 landed=lambda head: head.writer.instance == first.writer.instance,

@@ -37,11 +37,16 @@ def require_own_repository(descriptor: Descriptor, me: Remembered, node: Node, w
         )
 
 
+def is_older(head: Head, me: Remembered) -> bool:
+    """Whether this node has seen a newer head of the same repository."""
+    return me.repository_id == head.repository_id and (
+        head.revision < me.revision or head.epoch < me.epoch
+    )
+
+
 def require_no_rollback(head: Head, me: Remembered, where: str) -> None:
     """Raises RollbackDetected if the head is older than one this node has seen."""
-    if me.repository_id == head.repository_id and (
-        head.revision < me.revision or head.epoch < me.epoch
-    ):
+    if is_older(head, me):
         raise RollbackDetected(
             f"{where}: head.json is at revision {head.revision}, epoch {head.epoch}, but this "
             f"node has seen revision {me.revision}, epoch {me.epoch}: the bucket went back in time",
@@ -56,20 +61,20 @@ def require_writer(head: Head, me: Remembered, where: str) -> None:
         raise ForeignWriter(
             f"{where} is written by node '{writer.node}' (epoch {head.epoch}); "
             "this host remembers nothing of having been that writer",
-            hint="if this is that host, put its state directory back; "
-            "else push to a prefix of its own",
+            hint="to take over from it: ckptsync activate, or standby = true; "
+            "if this is that host, put its state directory back",
         )
     if writer.instance not in me.instances:
         if not me.held_epoch:
             raise ForeignWriter(
-                f"{where} was created by node '{writer.node}' at the same moment; "
-                "this node never wrote there",
-                hint=f"push from node '{writer.node}', or to a prefix of its own",
+                f"{where} is written by node '{writer.node}' (epoch {head.epoch}), "
+                "which this node never was",
+                hint=f"push from node '{writer.node}', or take over: ckptsync activate",
             )
         raise Fenced(
             f"{where}: node '{writer.node}' took over at epoch {head.epoch}; "
             f"this node last wrote at epoch {me.held_epoch}",
-            hint=f"push from node '{writer.node}'; this node may only pull",
+            hint=f"push from node '{writer.node}'; to make this one a standby: ckptsync rejoin",
         )
     if writer.write_id not in me.write_ids:
         raise ForeignWriter(
@@ -81,6 +86,15 @@ def require_writer(head: Head, me: Remembered, where: str) -> None:
         raise Fenced(
             f"{where}: this node's writer is '{writer.state}'"
             + (f" to node '{writer.released_to}'" if writer.released_to else ""),
+        )
+
+
+def require_instance(head: Head, instance: str | None, where: str) -> None:
+    """Raises Fenced unless head's writer is this instance, in whatever state."""
+    if head.writer.instance != instance:
+        raise Fenced(
+            f"{where}: node '{head.writer.node}' took over at epoch {head.epoch}",
+            hint="ckptsync topology shows who is what",
         )
 
 
@@ -118,6 +132,19 @@ def went_back_to(head: Head, me: Remembered) -> CheckpointId | None:
     if pushing is not None and head.next_seq > keys.seq(CheckpointId(pushing.checkpoint_id)):
         return None  # the process died between its swap and its note of it
     return CheckpointId(restored.checkpoint_id)
+
+
+def may_jump(head: Head, me: Remembered) -> bool:
+    """Whether the next checkpoint need not follow from the one before it.
+
+    A repair saw that the local storage does not, and nothing was committed since.
+    """
+    repair = me.repair
+    return (
+        repair is not None
+        and repair.unrelated
+        and (repair.instance, repair.next_seq) == (head.writer.instance, head.next_seq)
+    )
 
 
 def timeline_after(head: Head) -> int:

@@ -12,6 +12,7 @@ RECOVER: Final = "RECOVER.md"
 MANIFESTS: Final = "manifests/"
 CHUNKS: Final = "chunks/"
 PACKS: Final = "packs/"
+CONDEMNED: Final = "condemned/"
 
 _CHECKPOINT = r"[0-9a-f]{4}-[0-9a-f]{8}-[0-9a-f]{12}"
 CHECKPOINT_PATTERN: Final = re.compile(_CHECKPOINT)
@@ -41,6 +42,11 @@ def manifest(checkpoint: CheckpointId) -> str:
 def checkpoint(*, timeline: int, seq: int) -> CheckpointId:
     """Mint an id. Two calls never give the same one, whatever the timeline and seq."""
     return CheckpointId(f"{timeline:04x}-{seq:08x}-{secrets.token_hex(6)}")
+
+
+def timeline(checkpoint: CheckpointId) -> int:
+    """The timeline that an id was minted for."""
+    return int(checkpoint.split("-")[0], 16)
 
 
 def seq(checkpoint: CheckpointId) -> int:

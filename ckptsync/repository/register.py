@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 from uuid import uuid4
 
 import structlog
@@ -25,7 +25,7 @@ from ckptsync.repository.epochs import require_no_rollback
 from ckptsync.repository.head import Head
 from ckptsync.repository.repository import HeadAt, read_head
 from ckptsync.state.identity import Identity, Remembered
-from ckptsync.stores.base import Expect, ObjectStore
+from ckptsync.stores.base import Expect, ObjectStore, Version
 
 log = structlog.get_logger()
 
@@ -53,35 +53,71 @@ class Register:
     identity: Identity
     wait: Callable[[float], bool]
     """Sleeps that many seconds; True means that a stop was asked for."""
+    accepts_rollback: bool = False
+    """An operator has said that a head older than one that was seen will do."""
 
-    def read(self) -> HeadAt:
+    def read(self, *, unless: Version | None = None) -> HeadAt:
         """Raises NotFound where this node never saw a head, else HeadLost; RollbackDetected.
 
-        Raises IntegrityError, UnsupportedFormat, StoreError.
+        Raises NotModified, IntegrityError, UnsupportedFormat, StoreError.
         """
         me = self.identity.remembered()
         try:
-            found = read_head(self.store)
+            found = read_head(self.store, unless=unless)
         except NotFound as error:
             if not me.revision:
                 raise
             raise head_lost(self.store.name, me) from error
-        require_no_rollback(found.head, me, self.store.name)
-        if found.head.repository_id == me.repository_id:
-            self.identity.saw(revision=found.head.revision, epoch=found.head.epoch)
-            if found.head.writer.write_id in me.write_ids and len(me.write_ids) > 1:
-                self.identity.wrote(found.head.writer.write_id, epoch=found.head.epoch)
+        if not self.accepts_rollback:
+            require_no_rollback(found.head, me, self.store.name)
+        self.note(found.head, me)
         return found
+
+    def note(self, found: Head, me: Remembered) -> None:
+        """Remember what a head says that is not older than what was remembered."""
+        if found.repository_id == me.repository_id:
+            self.identity.saw(revision=found.revision, epoch=found.epoch)
+            if found.writer.write_id in me.write_ids and len(me.write_ids) > 1:
+                self.identity.wrote(found.writer.write_id, epoch=found.epoch)
+
+    def change(
+        self,
+        decide: Callable[[HeadAt], Head | None],
+        *,
+        as_writer: bool = True,
+        landed: Callable[[Head], bool],
+    ) -> Head:
+        """Swap head for what `decide` makes of it, reading and deciding anew until that holds.
+
+        `decide` gives None where nothing is left to be done; what it raises ends the attempt.
+        The head that holds then is returned. Raises NotFound and the rest of `read`, CannotTell,
+        Cancelled, and the refusals of the store.
+        """
+        moved, unanswered = Moved(), False
+        for _ in range(SWAPS):
+            old = self.read()
+            new = decide(old)
+            if new is None:
+                return old.head
+            revision = max(new.revision, old.head.revision + 1)
+            new = new.model_copy(update={"revision": revision})
+            try:
+                return self.swap(old.version, new, as_writer=as_writer, landed=landed)
+            except Moved as error:
+                moved, unanswered = error, unanswered or error.unanswered
+                log.info("head.moved", store=self.store.name)
+                self.pause(unanswered=unanswered)
+        raise self.gave_up(moved)
 
     def swap(
         self,
-        old: HeadAt | None,
+        expect: Version | Literal[Expect.ABSENT],
         new: Head,
         *,
         as_writer: bool,
         landed: Callable[[Head], bool],
     ) -> Head:
-        """Replace head if it is still `old`, or create it if there was none; give the new one.
+        """Replace head if it is still that version, or create it if there was none; give the new.
 
         `landed` tells from a later head whether this change is part of it: a swap that was
         stored can still be answered with a refusal, when the first reply is lost on the way.
@@ -93,7 +129,7 @@ class Register:
         self.identity.intend(stamped.write_id)
         data = head.encode(stamped)
         try:
-            self.store.put(keys.HEAD, data, expect=old.version if old else Expect.ABSENT)
+            self.store.put(keys.HEAD, data, expect=expect)
         except (AccessDenied, Undurable):
             raise
         except StoreError as error:

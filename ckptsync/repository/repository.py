@@ -24,6 +24,8 @@ class HeadAt:
 
     head: Head
     version: Version
+    replica: bool = False
+    """Brought here by the store from another bucket, so it may be old, or here before its data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,9 @@ def read_head(store: ObjectStore, *, unless: Version | None = None) -> HeadAt:
     """Raises NotFound, NotModified, IntegrityError, UnsupportedFormat."""
     fetched = store.get(keys.HEAD, limit=head.LIMIT, unless=unless)
     what = f"{store.name}/{keys.HEAD}"
-    return HeadAt(head=head.decode(fetched.data, what), version=fetched.version)
+    return HeadAt(
+        head=head.decode(fetched.data, what), version=fetched.version, replica=fetched.replica
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

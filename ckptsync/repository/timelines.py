@@ -1,9 +1,10 @@
 """The way that the active timeline took: which checkpoints lie behind the latest one. Pure."""
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from ckptsync.repository import keys
-from ckptsync.repository.head import Entry, Head
+from ckptsync.repository.head import Entry, Fork, Head, Timeline
 
 
 def path(head: Head) -> Mapping[int, int]:
@@ -48,3 +49,25 @@ def latest_fault(head: Head, latest: Entry | None) -> str | None:
             f"which timeline {head.timeline} did not come from"
         )
     return None
+
+
+def forked(
+    number: int,
+    parent: Entry | None,
+    head: Head,
+    reason: str,
+    at: datetime,
+    *,
+    epoch: int | None = None,
+) -> Timeline:
+    """A new timeline that begins at a checkpoint of a head, or at none of it."""
+    return Timeline(
+        id=number,
+        parent=Fork(
+            timeline=parent.timeline if parent else head.timeline,
+            checkpoint=parent.id if parent else None,
+        ),
+        epoch=epoch or head.epoch,
+        reason=reason,
+        at=at,
+    )

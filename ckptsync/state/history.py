@@ -89,6 +89,14 @@ class History:
         )
         return _run(rows[0]) if rows else None
 
+    def runs(self, limit: int = _KEPT) -> tuple[Run, ...]:
+        """Of every kind, the newest first."""
+        rows = self._database.query(
+            f"SELECT {_COLUMNS} FROM run ORDER BY id DESC LIMIT ?",  # noqa: S608 - a constant
+            (limit,),
+        )
+        return tuple(map(_run, rows))
+
 
 def _run(row: tuple[Any, ...]) -> Run:
     number, kind, process, started_at, finished_at, outcome, details = row

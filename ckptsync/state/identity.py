@@ -6,6 +6,7 @@ or a lost reply, and notice when a copy of it writes in its name.
 
 import sqlite3
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -30,6 +31,12 @@ CREATE TABLE IF NOT EXISTS point (
     kind TEXT PRIMARY KEY CHECK (kind IN ('publishing', 'restored', 'pushing', 'pushed')),
     checkpoint_id TEXT NOT NULL,
     engine_id TEXT NOT NULL, step TEXT NOT NULL, lineage TEXT
+) STRICT
+"""
+REPAIR_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS repair (
+    only INTEGER PRIMARY KEY CHECK (only = 1), instance TEXT NOT NULL,
+    next_seq INTEGER NOT NULL, unrelated INTEGER NOT NULL
 ) STRICT
 """
 
@@ -69,6 +76,17 @@ class Pushed(_Point):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Repair:
+    """How this node took a repository anew whose head was lost, or went back in time."""
+
+    instance: str
+    next_seq: int
+    """The number of the first checkpoint from then on."""
+    unrelated: bool
+    """Whether the local storage held a checkpoint then that did not follow from head's latest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Remembered:
     node_id: str
     """A UUID made with the database, so a copy of the host without it is another node."""
@@ -90,6 +108,8 @@ class Remembered:
     pushing: Pushing | None
     """If it was committed, that was not noted any more: head tells."""
     pushed: Pushed | None
+    repair: Repair | None = None
+    """The newest, whether it came to its end or not; None once something was pushed since."""
 
 
 class Identity:
@@ -98,7 +118,7 @@ class Identity:
     def __init__(self, database: Database) -> None:
         self._database = database
         with database.transaction() as transaction:
-            for schema in (SCHEMA, INSTANCE_SCHEMA, WRITE_SCHEMA, POINT_SCHEMA):
+            for schema in (SCHEMA, INSTANCE_SCHEMA, WRITE_SCHEMA, POINT_SCHEMA, REPAIR_SCHEMA):
                 transaction.execute(schema)
             transaction.execute(
                 "INSERT OR IGNORE INTO identity (only, node_id) VALUES (1, ?)", (str(uuid.uuid4()),)
@@ -121,6 +141,7 @@ class Identity:
                 restored=_point(transaction, "restored", Restored),
                 pushing=_point(transaction, "pushing", Pushing),
                 pushed=_point(transaction, "pushed", Pushed),
+                repair=_repair(transaction),
             )
 
     def begin(self, repository_id: str, instance: str) -> None:
@@ -130,16 +151,16 @@ class Identity:
         What a pull restored before any repository was remembered is not.
         """
         with self._database.transaction() as transaction:
-            (known,) = transaction.execute("SELECT repository_id FROM identity").fetchone()
-            if known != repository_id:
-                transaction.execute(
-                    "UPDATE identity SET repository_id = ?, revision = '0', epoch = '0',"
-                    " held_epoch = '0'",
-                    (repository_id,),
-                )
-            if known not in {None, repository_id}:
-                transaction.execute("DELETE FROM point")
+            _join(transaction, repository_id)
             transaction.execute("INSERT OR IGNORE INTO instance VALUES (?)", (instance,))
+
+    def joined(self, repository_id: str) -> None:
+        """Note the repository that this node reads, so that what it sees of it is remembered.
+
+        For another than the remembered one, as `begin` does.
+        """
+        with self._database.transaction() as transaction:
+            _join(transaction, repository_id)
 
     def intend(self, write_id: str) -> None:
         """Call before the swap that carries this id."""
@@ -188,6 +209,11 @@ class Identity:
             else:
                 transaction.execute("DELETE FROM point WHERE kind = 'publishing'")
 
+    def vacated(self) -> None:
+        """Note that the storage holds nothing any more that a push or a pull has put on record."""
+        with self._database.transaction() as transaction:
+            transaction.execute("DELETE FROM point")
+
     def pushing(self, checkpoint_id: str, engine_id: str, step: int, lineage: str | None) -> None:
         """Call before the swap that commits a checkpoint; only the first since a restore counts."""
         with self._database.transaction() as transaction:
@@ -199,6 +225,52 @@ class Identity:
         with self._database.transaction() as transaction:
             _set_point(transaction, "pushed", checkpoint_id, engine_id, step, lineage)
             transaction.execute("DELETE FROM point WHERE kind IN ('restored', 'pushing')")
+            transaction.execute("DELETE FROM repair")
+
+    def repairing(self, repository_id: str, repair: Repair) -> None:
+        """Call before the swap that takes the repository anew."""
+        with self._database.transaction() as transaction:
+            self.begin(repository_id, repair.instance)
+            transaction.execute(
+                "INSERT OR REPLACE INTO repair VALUES (1, ?, ?, ?)",
+                (repair.instance, repair.next_seq, repair.unrelated),
+            )
+
+    def forget(self, checkpoint_ids: Iterable[str]) -> None:
+        """Forget that these were restored or pushed: they are in no bucket any more.
+
+        What was begun to be put in place stays noted: the storage may hold half of it.
+        """
+        with self._database.transaction() as transaction:
+            transaction.executemany(
+                "DELETE FROM point WHERE checkpoint_id = ? AND kind <> 'publishing'",
+                ((each,) for each in checkpoint_ids),
+            )
+
+    def went_back(self, *, revision: int, epoch: int) -> None:
+        """Note that an older head is the truth: the highest seen go down to it."""
+        with self._database.transaction() as transaction:
+            transaction.execute(
+                "UPDATE identity SET revision = ?, epoch = ?", (str(revision), str(epoch))
+            )
+
+
+def _repair(connection: sqlite3.Connection) -> Repair | None:
+    row = connection.execute("SELECT instance, next_seq, unrelated FROM repair").fetchone()
+    return row and Repair(instance=row[0], next_seq=row[1], unrelated=bool(row[2]))
+
+
+def _join(connection: sqlite3.Connection, repository_id: str) -> None:
+    (known,) = connection.execute("SELECT repository_id FROM identity").fetchone()
+    if known == repository_id:
+        return
+    connection.execute(
+        "UPDATE identity SET repository_id = ?, revision = '0', epoch = '0', held_epoch = '0'",
+        (repository_id,),
+    )
+    if known is not None:
+        connection.execute("DELETE FROM point")
+        connection.execute("DELETE FROM repair")
 
 
 def _ids(connection: sqlite3.Connection, sql: str) -> frozenset[str]:

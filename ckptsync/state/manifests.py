@@ -36,3 +36,7 @@ class ManifestCache:
                 " (SELECT number FROM manifest ORDER BY number DESC LIMIT ?)",
                 (_KEPT,),
             )
+
+    def clear(self) -> None:
+        with self._database.transaction() as transaction:
+            transaction.execute("DELETE FROM manifest")

@@ -9,7 +9,7 @@ from ckptsync.model import CheckpointId
 from ckptsync.repository import epochs
 from ckptsync.repository.epochs import Line, Node
 from ckptsync.repository.head import Head
-from ckptsync.state.identity import Pushing, Remembered, Restored
+from ckptsync.state.identity import Pushing, Remembered, Repair, Restored
 from tests.repository.samples import DESCRIPTOR, REPOSITORY, a_head, an_entry, an_id
 
 WHERE = "s3://dr/orders"
@@ -128,3 +128,19 @@ def test_a_new_timeline_may_be_asked_for() -> None:
 
     assert line == Line(parent=HEAD.latest, forks="push: --new-timeline")
     assert epochs.timeline_after(HEAD) == 2
+
+
+@pytest.mark.parametrize(
+    ("repair", "may"),
+    [
+        (None, False),
+        (Repair(instance="i", next_seq=3, unrelated=True), True),
+        (Repair(instance="i", next_seq=3, unrelated=False), False),
+        (Repair(instance="older", next_seq=3, unrelated=True), False),  # not what head carries
+        (Repair(instance="i", next_seq=2, unrelated=True), False),  # one was committed since
+    ],
+)
+def test_only_the_first_checkpoint_after_a_repair_need_not_follow(
+    repair: Repair | None, may: bool
+) -> None:
+    assert epochs.may_jump(HEAD, replace(ME, repair=repair)) is may

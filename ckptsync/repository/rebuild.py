@@ -1,0 +1,136 @@
+"""What a head that was lost must have said, as far as manifests tell. Pure.
+
+They tell every checkpoint and where its timeline began. Nobody can tell any more which were kept,
+retired or found bad, nor of which a push ended before its commit: each counts as committed.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from ckptsync.model import CheckpointId
+from ckptsync.repository import keys
+from ckptsync.repository.anew import COUNTED
+from ckptsync.repository.descriptor import Descriptor
+from ckptsync.repository.head import Entry, Fork, Head, Sweep, Timeline, Writer
+from ckptsync.repository.manifest import Header
+from ckptsync.repository.timelines import on_path, path
+
+_SEQS: Final = 1 << 31
+_TIMELINES: Final = 1 << 15
+"""Half of what there is: beyond lies what was not counted up to, and would leave no room."""
+_NOT_KNOWN: Final = "not known: head.json was lost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a manifest says that makes sense in itself."""
+
+    entry: Entry
+    parent: CheckpointId | None
+    generation: int
+    """Of sweeps, that its push read."""
+
+
+def fault(header: Header) -> str | None:
+    """Why the checkpoint of a manifest cannot take its place in a head."""
+    number, timeline = keys.seq(header.checkpoint), keys.timeline(header.checkpoint)
+    if timeline != header.timeline or number == 0:
+        return "contradicts the name of its checkpoint"
+    parent = header.parent
+    if parent is not None and not (
+        0 < keys.seq(parent) < number and 0 < keys.timeline(parent) <= timeline
+    ):
+        return f"follows checkpoint {parent}, which cannot have been before it"
+    if (
+        not is_counted(header.checkpoint)
+        or timeline >= _TIMELINES
+        or max(header.epoch, header.sweep_generation) >= COUNTED
+    ):
+        return "has numbers that no repository comes to"
+    return None
+
+
+def is_counted(checkpoint: CheckpointId) -> bool:
+    """Whether a repository may have come to that number of checkpoints."""
+    return keys.seq(checkpoint) < _SEQS
+
+
+def one_of_each_number(
+    whole: Iterable[Found], parents: Collection[CheckpointId | None]
+) -> tuple[Entry, ...]:
+    """Of checkpoints that share a number, the one that was committed, in order of the numbers.
+
+    The others are of pushes that ended before their commit. Where none of them is known to be a
+    parent, it is that of the highest epoch, or the latest.
+    """
+
+    def rank(entry: Entry) -> tuple[bool, int, datetime, str]:
+        return (entry.id in parents, entry.epoch, entry.at, entry.id)
+
+    chosen = {entry.seq: entry for entry in sorted((each.entry for each in whole), key=rank)}
+    return tuple(chosen[number] for number in sorted(chosen))
+
+
+def recovered(
+    descriptor: Descriptor, found: Sequence[Found], whole: Collection[Found], writer: Writer
+) -> Head:
+    """The head that names the checkpoints of `whole`, each with a number of its own.
+
+    `found` are all manifests, also those of checkpoints that are not whole any more: they still
+    tell of timelines and epochs.
+    """
+    records = _timelines(descriptor, found)
+    entries = one_of_each_number(whole, {each.parent for each in found})
+    head = Head(
+        repository_id=descriptor.repository_id,
+        revision=1,
+        write_id="",
+        epoch=max((each.entry.epoch for each in found), default=1),
+        writer=writer,
+        timeline=records[-1].id,
+        latest=None,
+        next_seq=entries[-1].seq + 1 if entries else 1,
+        timelines=records,
+        checkpoints=entries,
+        sweep=Sweep(generation=max((each.generation for each in found), default=0)),
+    )
+    return _with_latest(head)
+
+
+def _timelines(descriptor: Descriptor, found: Iterable[Found]) -> tuple[Timeline, ...]:
+    """In order; the first began with the repository, others where their first checkpoint did."""
+    first: dict[int, Found] = {}
+    for each in sorted(found, key=lambda each: each.entry.seq, reverse=True):
+        first[each.entry.timeline] = each
+    records = {
+        number: Timeline(
+            id=number,
+            parent=_fork(each),
+            epoch=each.entry.epoch,
+            reason=_NOT_KNOWN,
+            at=each.entry.at,
+        )
+        for number, each in first.items()
+    }
+    records[1] = Timeline(id=1, epoch=1, reason="create", at=descriptor.created_at)
+    return tuple(records[number] for number in sorted(records))
+
+
+def _fork(first: Found) -> Fork | None:
+    """None too where the first checkpoint that is left was not the first of its timeline."""
+    if first.parent is None or keys.timeline(first.parent) == first.entry.timeline:
+        return None
+    return Fork(timeline=keys.timeline(first.parent), checkpoint=first.parent)
+
+
+def _with_latest(head: Head) -> Head:
+    """The newest checkpoint on the way of the youngest timeline that has any is the latest."""
+    for timeline in reversed(head.timelines):
+        active = head.model_copy(update={"timeline": timeline.id})
+        way = path(active)
+        for entry in reversed(head.checkpoints):
+            if on_path(entry, way):
+                return active.model_copy(update={"latest": entry.id})
+    return head
