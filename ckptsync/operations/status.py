@@ -2,23 +2,33 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 from ckptsync.errors import Cancelled, CannotTell, CkptsyncError
-from ckptsync.model import LocalCheckpoint
+from ckptsync.model import CheckpointId, LocalCheckpoint, Role
 from ckptsync.operations.listing import local_checkpoints, unpushed
+from ckptsync.operations.looking import look_again
+from ckptsync.operations.objections import objection
 from ckptsync.operations.pipeline import Pipeline
+from ckptsync.operations.roles import initial
+from ckptsync.operations.topology import behind
 from ckptsync.operations.writing import remembered_capabilities
 from ckptsync.repository import epochs
 from ckptsync.repository.descriptor import Descriptor
 from ckptsync.repository.head import Entry, Head
-from ckptsync.repository.register import head_lost
-from ckptsync.repository.repository import Empty, look
+from ckptsync.repository.repository import Empty
 from ckptsync.sources.base import Layout
-from ckptsync.state.history import History, Run
+from ckptsync.state.activation import Activation
+from ckptsync.state.history import Run
 from ckptsync.state.identity import Remembered
+from ckptsync.state.role import RoleChange
+from ckptsync.state.switchover import Handover
 from ckptsync.stores.probe import Capabilities
+
+_LOST: Final = frozenset({Role.FENCED, Role.DIVERGED, Role.STOPPED})
+"""Roles that only an operator ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +50,18 @@ class BucketStatus:
 class Memory:
     """What this node remembers of itself."""
 
+    role: Role
+    change: RoleChange | None
+    """The one that made it that; None where the configuration says what it begins as."""
+    epoch: int
+    """The highest it has seen; 0 before the first."""
+    paused_since: datetime | None
+    activation: Activation | None
+    """One that has not come to its end."""
+    handover: Handover | None
+    """The switchover that is under way."""
+    warm: CheckpointId | None
+    """The newest that a standby holds complete and verified."""
     last_push: Run | None
     last_good_push: Run | None
     """The newest that succeeded, whatever became of later ones."""
@@ -67,6 +89,20 @@ class Status:
         return unpushed(self.local, self.bucket.entries)
 
     @property
+    def warm(self) -> Entry | None:
+        """The checkpoint that a standby could go on from; None if head does not name it."""
+        if isinstance(self.memory, CkptsyncError) or isinstance(self.bucket, CkptsyncError):
+            return None
+        return next((each for each in self.bucket.entries if each.id == self.memory.warm), None)
+
+    @property
+    def lag(self) -> timedelta | None:
+        """How long after that the latest was committed; None where it is not behind the latest."""
+        if isinstance(self.bucket, CkptsyncError) or self.bucket.head is None:
+            return None
+        return behind(self.bucket.head, self.bucket.latest, self.warm)
+
+    @property
     def problem(self) -> CkptsyncError | None:
         """What keeps the state of the pipeline from being known or trusted, the worst of it."""
         if isinstance(self.bucket, BucketStatus):
@@ -74,6 +110,8 @@ class Status:
                 return self.bucket.distrust
         elif not self.bucket.transient:
             return self.bucket
+        if isinstance(self.memory, Memory) and self.memory.role in _LOST:
+            return objection(self.memory.role, self.pipeline, self.memory.change)
         unknown = (self.bucket, self.local, self.memory)
         return next(
             (_cannot_tell(each) for each in unknown if isinstance(each, CkptsyncError)), None
@@ -112,8 +150,16 @@ def _memory(pipeline: Pipeline) -> Memory | CkptsyncError:
     if pipeline.state.missing is not None:
         return pipeline.state.missing
     try:
-        history = History(pipeline.state.database)
+        state = pipeline.state
+        change, history = state.roles.current(), state.history
         return Memory(
+            role=initial(pipeline) if change is None else change.role,
+            change=change,
+            epoch=state.identity.remembered().epoch,
+            paused_since=state.roles.paused_since(),
+            activation=state.activations.unfinished(),
+            handover=state.handovers.current(),
+            warm=next(map(CheckpointId, state.warm.ids()), None),
             last_push=history.last("push"),
             last_good_push=history.last_success("push"),
             last_pull=history.last("pull"),
@@ -127,10 +173,8 @@ def _bucket(pipeline: Pipeline) -> BucketStatus | CkptsyncError:
     # Recalled first, or a push meanwhile would make the head that was read look too old.
     me = pipeline.state.identity.remembered()
     try:
-        found = look(pipeline.store)
+        found = look_again(pipeline.store, me)
         if isinstance(found, Empty):
-            if found.head is None and me.revision:
-                return head_lost(pipeline.store.name, me)
             head = None if found.head is None else found.head.head
             return BucketStatus(distrust=_distrust(pipeline, found.descriptor, head, me))
         repository, at = found

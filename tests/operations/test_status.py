@@ -1,18 +1,34 @@
 """What status says, and what it does not claim to know."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Final
+
+import pytest
 
 from ckptsync.errors import (
     CannotTell,
+    CkptsyncError,
+    Diverged,
+    Fenced,
     HeadLost,
     IntegrityError,
     RollbackDetected,
     SourceError,
+    Stopped,
+    Unavailable,
     WrongRepository,
 )
-from ckptsync.operations.status import BucketStatus, Status, status
+from ckptsync.model import Role
+from ckptsync.operations.pipeline import StandbySettings
+from ckptsync.operations.status import BucketStatus, Memory, Status, status
 from ckptsync.repository import keys
+from ckptsync.repository.head import Entry
+from ckptsync.state.activation import Activation, Stage
+from ckptsync.state.role import RoleChange
+from ckptsync.state.switchover import Handover
+from ckptsync.state.warm import Warm
 from ckptsync.stores.base import ObjectStore
 from ckptsync.stores.local import LocalStore
 from ckptsync.stores.memory import MemoryStore
@@ -20,6 +36,8 @@ from ckptsync.stores.s3 import S3Options, S3Store
 from tests.operations.actors import Odd, before
 from tests.pipelines import Host
 from tests.servers import free_ports
+
+NOON: Final = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
 def _status(host: Host, store: ObjectStore) -> Status:
@@ -30,6 +48,35 @@ def _status(host: Host, store: ObjectStore) -> Status:
 def _bucket(found: Status) -> BucketStatus:
     assert isinstance(found.bucket, BucketStatus)
     return found.bucket
+
+
+def _memory(found: Status) -> Memory:
+    assert isinstance(found.memory, Memory)
+    return found.memory
+
+
+def _put_in(host: Host, role: Role, reason: str | None = None) -> RoleChange:
+    change = RoleChange(role=role, at=NOON, epoch=1, reason=reason, problem=None)
+    with host.running(MemoryStore()) as pipeline:
+        pipeline.state.roles.change(change)
+    return change
+
+
+def _warm(host: Host, entry: Entry) -> None:
+    with host.running(MemoryStore()) as pipeline:
+        pipeline.state.warm.add(
+            Warm(
+                checkpoint_id=entry.id,
+                entry=entry.model_dump_json(),
+                revision=1,
+                descriptor=b"",
+                manifest=b"",
+                source="s3://dr/orders",
+                read_only=False,
+                complete_at=NOON,
+            ),
+            keep=2,
+        )
 
 
 def test_an_empty_bucket_is_said_to_be_empty(tmp_path: Path) -> None:
@@ -186,3 +233,102 @@ def test_a_memory_that_is_gone_is_not_an_empty_one(tmp_path: Path) -> None:
     assert _bucket(found).latest == entry
     assert isinstance(found.problem, CannotTell)
     assert str(found.problem) == str(damaged)
+
+
+def test_the_configuration_says_what_a_new_node_is(tmp_path: Path) -> None:
+    host, store = Host(home=tmp_path), MemoryStore()
+    standby = replace(host, standby=StandbySettings(initially=True))
+
+    assert _memory(_status(host, store)).role is Role.PRIMARY
+    assert _memory(_status(standby, store)).role is Role.STANDBY
+    assert _memory(_status(standby, store)).change is None
+
+
+def test_a_role_is_told_with_how_it_came_to_be(tmp_path: Path) -> None:
+    host, store = Host(home=tmp_path), MemoryStore()
+    host.push_new("step-1", store)
+    change = _put_in(host, Role.STANDBY, "rejoin")
+    with host.running(store) as pipeline:
+        pipeline.state.roles.pause(NOON)
+        pipeline.state.handovers.save(Handover(node="host-b", deadline=NOON, released=True))
+        activation = pipeline.state.activations.save(
+            Activation(request="r", started_at=NOON, reason=None, forced=False, stage=Stage.FENCED)
+        )
+
+    found = _status(host, store)
+
+    memory = _memory(found)
+    assert (memory.role, memory.change, memory.epoch) == (Role.STANDBY, change, 1)
+    assert memory.paused_since == NOON
+    assert memory.activation == activation
+    assert memory.handover is not None
+    assert memory.handover.node == "host-b"
+    assert found.problem is None
+
+
+@pytest.mark.parametrize(
+    ("role", "problem"),
+    [
+        (Role.PRIMARY, None),
+        (Role.STANDBY, None),
+        (Role.ACTIVATING, None),
+        (Role.ACTIVATION_FAILED, None),
+        (Role.RELEASED, None),
+        (Role.UNFENCED, None),
+        (Role.FENCED, Fenced),
+        (Role.DIVERGED, Diverged),
+        (Role.STOPPED, Stopped),
+    ],
+)
+def test_a_role_that_only_an_operator_ends_is_a_problem(
+    tmp_path: Path, role: Role, problem: type[CkptsyncError] | None
+) -> None:
+    host, store = Host(home=tmp_path), MemoryStore()
+    host.push_new("step-1", store)
+    _put_in(host, role, "found in head")
+
+    found = _status(host, store).problem
+
+    if problem is None:
+        assert found is None
+    else:
+        assert type(found) is problem
+        assert found.exit_code == 11
+        assert "found in head" in str(found)
+
+
+def test_a_fenced_node_is_one_also_while_the_bucket_does_not_answer(tmp_path: Path) -> None:
+    host, store = Host(home=tmp_path), MemoryStore()
+    _put_in(host, Role.FENCED)
+    away = Odd(store, lambda _number, call: Unavailable(store.name, "read", call.key, "timed out"))
+
+    assert isinstance(_status(host, away).problem, Fenced)
+
+
+def test_a_standby_lags_by_what_was_committed_after_its_checkpoint(tmp_path: Path) -> None:
+    store = MemoryStore()
+    writer, standby = Host(home=tmp_path / "a"), Host(home=tmp_path / "b", node="host-b")
+    first = writer.push_new("step-1", store)
+    latest = writer.push_new("step-2", store)
+    _warm(standby, first)
+
+    behind = _status(standby, store)
+    _warm(standby, latest)
+    beside = _status(standby, store)
+
+    assert behind.warm == first
+    assert behind.lag == latest.at - first.at
+    assert (beside.warm, beside.lag) == (latest, timedelta(0))
+    assert _memory(beside).warm == latest.id
+
+
+def test_a_warm_checkpoint_is_known_without_the_bucket_but_not_its_lag(tmp_path: Path) -> None:
+    store = MemoryStore()
+    standby = Host(home=tmp_path / "b", node="host-b")
+    entry = Host(home=tmp_path / "a").push_new("step-1", store)
+    _warm(standby, entry)
+    away = Odd(store, lambda _number, call: Unavailable(store.name, "read", call.key, "timed out"))
+
+    found = _status(standby, away)
+
+    assert (_memory(found).warm, found.warm, found.lag) == (entry.id, None, None)

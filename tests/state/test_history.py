@@ -72,3 +72,13 @@ def test_a_thousand_runs_are_kept_and_the_last_success_of_each_kind(database: Da
     assert success is not None
     assert success.id == pull
     assert database.query("SELECT count(*) FROM run") == [(1_001,)]
+
+
+def test_runs_of_every_kind_come_newest_first(database: Database) -> None:
+    history = History(database)
+    push = history.start("push", now=NOON)
+    history.finish(push, done=True, now=NOON)
+    pull = history.start("pull", now=NOON - timedelta(days=3650))  # a clock that was set back
+
+    assert [(each.id, each.kind) for each in history.runs()] == [(pull, "pull"), (push, "push")]
+    assert [each.id for each in history.runs(1)] == [pull]

@@ -1,10 +1,11 @@
 """What a node remembers of itself is there before it is needed."""
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 from ckptsync.state.database import Database
-from ckptsync.state.identity import Identity, Pushed, Restored
+from ckptsync.state.identity import Identity, Pushed, Repair, Restored
 from tests.state.processes import process
 
 INTEND_THEN_WAIT = """
@@ -170,3 +171,87 @@ def test_another_repository_starts_from_nothing_seen(database: Database) -> None
     assert (me.repository_id, me.revision, me.epoch, me.held_epoch) == ("second", 0, 0, 0)
     assert (me.restored, me.pushed) == (None, None)
     assert me.instances == {"instance-1", "instance-2"}
+
+
+def test_who_only_reads_remembers_the_repository_and_what_was_seen_of_it(
+    database: Database,
+) -> None:
+    identity = Identity(database)
+
+    identity.joined("repository")
+    identity.saw(revision=7, epoch=2)
+    identity.joined("repository")
+
+    me = identity.remembered()
+    assert (me.repository_id, me.revision, me.epoch) == ("repository", 7, 2)
+    assert me.instances == frozenset()
+    assert me.held_epoch == 0
+
+
+def test_joining_another_repository_forgets_what_was_seen_of_the_first(database: Database) -> None:
+    identity = Identity(database)
+    identity.publishing("0001-00000001-000000000001", "ckpt-1", 1, None)
+    identity.joined("one")
+    assert identity.remembered().publishing is not None, "of no repository yet, so of this one"
+    identity.saw(revision=7, epoch=2)
+
+    identity.joined("other")
+
+    me = identity.remembered()
+    assert (me.repository_id, me.revision, me.epoch, me.publishing) == ("other", 0, 0, None)
+
+
+REPAIR = Repair(instance="instance-2", next_seq=41, unrelated=True)
+
+
+def test_a_repair_is_remembered_until_something_was_pushed(database: Database) -> None:
+    identity = Identity(database)
+    identity.begin("repository", "instance-1")
+
+    identity.repairing("repository", replace(REPAIR, next_seq=40))
+    identity.repairing("repository", REPAIR)
+
+    me = identity.remembered()
+    assert me.repair == REPAIR
+    assert me.instances == {"instance-1", "instance-2"}
+    identity.pushed("0001-b", "engine-b", 7, None)
+    assert identity.remembered().repair is None
+
+
+def test_the_repair_of_one_repository_is_none_of_another(database: Database) -> None:
+    identity = Identity(database)
+    identity.repairing("one", REPAIR)
+
+    identity.joined("other")
+
+    assert identity.remembered().repair is None
+
+
+def test_what_is_gone_was_never_restored_or_pushed_but_may_lie_half_in_place(
+    database: Database,
+) -> None:
+    identity = Identity(database)
+    identity.publishing("0001-a", "engine-a", 1, None)
+    identity.published(from_bucket=True)
+    identity.publishing("0001-c", "engine-c", 3, None)
+    identity.pushing("0001-b", "engine-b", 2, None)
+
+    identity.forget(["0001-b", "0001-c", "0001-d"])
+
+    me = identity.remembered()
+    assert me.restored is not None
+    assert me.publishing is not None
+    assert me.pushing is None
+    identity.forget(["0001-a"])
+    assert identity.remembered().restored is None
+
+
+def test_what_was_seen_goes_down_only_where_that_is_said(database: Database) -> None:
+    identity = Identity(database)
+    identity.joined("repository")
+    identity.saw(revision=2**70, epoch=9)
+
+    identity.went_back(revision=2**65, epoch=2)
+
+    me = identity.remembered()
+    assert (me.revision, me.epoch) == (2**65, 2)

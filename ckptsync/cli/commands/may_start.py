@@ -1,0 +1,67 @@
+"""ckptsync may-start"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+import click
+
+from ckptsync.cli import wiring
+from ckptsync.cli.answer import Answer
+from ckptsync.cli.invocation import Invocation, json_option, pipeline_argument
+from ckptsync.config.model import Config
+from ckptsync.operations.may_start import Permission, may_start
+from ckptsync.units import parse_duration
+
+_PATIENCE: Final = {
+    "connect_timeout": parse_duration("3s"),
+    "read_timeout": parse_duration("10s"),
+}
+"""With HASTY below the 90 s that systemd gives a unit to start, whatever is configured."""
+
+
+@click.command("may-start")
+@pipeline_argument
+@click.option(
+    "--fresh",
+    is_flag=True,
+    help="Let it start from nothing, although there was a checkpoint.",
+)
+@json_option
+@click.pass_obj
+def command(invocation: Invocation, name: str | None, fresh: bool) -> Answer:
+    """Tell a pipeline's unit whether its engine may start on this host.
+
+    For ExecStartPre= of that unit. The exit code is 0 if this node is the primary, says the
+    bucket, or was when the bucket last answered (unless activation.start_unverified is false);
+    11 if another node took over, or an operator has to judge; 13 on a standby, before an
+    activation is through, or where the engine would start from nothing although there is a
+    checkpoint; 16 if the bucket does not answer and this node was not the primary. A bucket whose
+    head is lost is 12. Nothing is written.
+    """
+    config = invocation.config()
+    name = config.choose(name)
+    with wiring.wire(
+        hurried(config, name), name, invocation.stop, backoff=wiring.HASTY, create=False
+    ) as pipeline:
+        permission = may_start(pipeline, fresh=fresh)
+        node = pipeline.node.name
+    return Answer(
+        document={"pipeline": name, "node": node, **_document(permission)},
+        lines=lambda: [f"{name} may start on {node}: {permission.reason}"],
+    )
+
+
+def _document(permission: Permission) -> Mapping[str, Any]:
+    return {
+        "role": permission.role,
+        "reason": permission.reason,
+        "verified": permission.verified,
+    }
+
+
+def hurried(config: Config, name: str) -> Config:
+    settings = config.pipelines[name]
+    shorter = {key: min(getattr(settings.sync, key), most) for key, most in _PATIENCE.items()}
+    sync = settings.sync.model_copy(update=shorter)
+    return replace(config, pipelines={name: settings.model_copy(update={"sync": sync})})

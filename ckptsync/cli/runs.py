@@ -1,0 +1,33 @@
+"""What was run on this node, in a phrase."""
+
+import json
+
+from ckptsync.cli.wording import counted
+from ckptsync.state.history import Run
+
+
+def outcome(run: Run) -> str | None:
+    """What a run came to beyond its outcome, by the document that it left; None if that is all."""
+    match json.loads(run.details or "{}"):
+        case {"error": {"message": message}}:
+            return str(message)
+        case {"outcome": "pulled", "checkpoint": {"id": id}, "target": target}:
+            return f"{id} to {target}"
+        case {"outcome": "kept", "checkpoint": {"engine_id": id}}:
+            return f"kept local checkpoint {id}"
+        case {"outcome": "fresh"}:
+            return "found no checkpoint, changed nothing"
+        case {"already_synced": already, "checkpoint": {"id": id}}:
+            return f"{id} was there already" if already else str(id)
+        case {"role": role, "epoch": epoch, "checkpoint": checkpoint}:
+            return f"{role} at epoch {epoch}, goes on from {checkpoint or 'nothing'}"
+        case {"node": node, "epoch": epoch}:
+            return f"{node} took over at epoch {epoch}"
+        case {"quarantine": str(quarantine)}:
+            return f"what was here is in {quarantine}"
+        case {"epoch": epoch, "checkpoints": int(checkpoints)}:
+            return f"head names {counted(checkpoints, 'checkpoint')} at epoch {epoch}"
+        case {"epoch": epoch, "latest": latest}:
+            return f"goes on from {latest or 'nothing'} at epoch {epoch}"
+        case _:
+            return None
