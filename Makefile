@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= auto
 
-.PHONY: demo test test-host check bench clean
+.PHONY: demo test test-host check bench deb install-units clean
 
 $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
@@ -43,6 +43,17 @@ check: $(VENV)/.check ## format, lint, types, layers; modifies nothing
 
 bench: $(VENV)/.bench ## against rclone, s5cmd and aws on one server
 	$(BIN)/python -m bench
+
+deb: $(VENV)/.run ## dist/ckptsync_VERSION_ARCHITECTURE.deb, for hosts with the minor version of PYTHON
+	packaging/build-deb $(BIN)/python dist
+
+install-units: ## units, user and polkit rule of ckptsync, below DESTDIR
+	install -D -m 644 -t $(DESTDIR)/usr/lib/systemd/system systemd/*.service systemd/*.timer systemd/*.path
+	install -D -t $(DESTDIR)/usr/lib/ckptsync systemd/request-engine systemd/answer-request
+	install -D -m 644 systemd/ckptsync.sysusers $(DESTDIR)/usr/lib/sysusers.d/ckptsync.conf
+	install -D -m 644 -t $(DESTDIR)/usr/share/polkit-1/rules.d systemd/50-ckptsync.rules
+	install -D -m 644 -t $(DESTDIR)/usr/share/doc/ckptsync/ckptsync@.service.d systemd/ckptsync@.service.d/*
+	install -D -m 644 -t $(DESTDIR)/usr/share/doc/ckptsync/pipeline@.service.d systemd/pipeline@.service.d/*
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

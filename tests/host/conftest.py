@@ -12,6 +12,9 @@ _PACKAGES: Final = {
     "zstd": "zstd",
     "tar": "tar",
     "systemd-analyze": "systemd",
+    "systemd-sysusers": "systemd",
+    "node": "nodejs",
+    "dpkg-deb": "dpkg",
 }
 
 
