@@ -12,10 +12,11 @@ from pydantic import BaseModel
 
 from ckptsync import errors
 from ckptsync.cli.application import COMMANDS
-from ckptsync.cli.main import EXIT_BUG
 from ckptsync.config.load import parse
 from ckptsync.errors import CkptsyncError
-from ckptsync.repository import catalog, manifest, packs, paths, untrusted
+from ckptsync.failure import EXIT_BUG
+from ckptsync.model import Role
+from ckptsync.repository import catalog, manifest, nodes, packs, paths, untrusted
 from ckptsync.repository import descriptor as descriptors
 from ckptsync.repository import head as heads
 from ckptsync.sources.layouts import GROUP
@@ -53,16 +54,19 @@ def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
 
 
 def test_every_command_is_in_the_readme_and_every_one_there_exists() -> None:
-    shown = set(re.findall(r"\$ ckptsync (\w+)", README))
+    shown = set(re.findall(r"\$ ckptsync ([\w-]+)", README))
 
     assert shown <= set(COMMANDS)
     assert {name for name in COMMANDS if f"ckptsync {name}" not in README} == set()
 
 
 def test_the_configuration_in_the_readme_is_valid() -> None:
-    (text,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    texts = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
 
-    assert parse(text, PROJECT / "README.md").choose(None) == "orders"
+    config = parse("\n".join(texts), PROJECT / "README.md")
+
+    assert config.choose(None) == "orders"
+    assert config.pipelines["orders"].hooks.on_activate is not None
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -100,12 +104,14 @@ def test_the_make_targets_in_the_readme_exist() -> None:
         (heads.MAX_PAGE_ENTRIES, "each has at most 1024 entries, and one at least"),
         (catalog.SPILL_ABOVE, "more than 512 entries"),
         (catalog.SPILL, "moves the oldest 256"),
+        (nodes.LIMIT, "At most 64 KiB."),
+        (int(nodes.FRESH.total_seconds()), "younger than 30 seconds"),
     ],
 )
 def test_the_limits_in_the_format_are_those_of_the_reader(limit: int, text: str) -> None:
-    number = re.search(r"(\d[\d,]*)( MiB| GiB)?", text)
+    number = re.search(r"(\d[\d,]*)( KiB| MiB| GiB)?", text)
     assert number is not None
-    unit = {" MiB": 1 << 20, " GiB": 1 << 30, None: 1}[number[2]]
+    unit = {" KiB": 1 << 10, " MiB": 1 << 20, " GiB": 1 << 30, None: 1}[number[2]]
 
     assert text in " ".join(FORMAT.split())
     assert limit == int(number[1].replace(",", "")) * unit
@@ -115,11 +121,17 @@ def test_the_format_names_every_member_of_the_records() -> None:
     records: list[type[BaseModel]] = [
         descriptors.Descriptor, heads.Head, heads.Writer, heads.Entry, heads.Timeline,
         heads.Page, heads.CondemnedList, heads.Keep, manifest.Header, manifest.EngineRecord,
-        manifest.Totals,
+        manifest.Totals, nodes.Heartbeat,
     ]  # fmt: skip
     members = {name for record in records for name in record.model_fields}
 
     assert {name for name in members if not re.search(rf'["`]{name}["`]', FORMAT)} == set()
+
+
+def test_the_format_names_every_role() -> None:
+    heartbeats = FORMAT.partition("## Heartbeats")[2]
+
+    assert [role for role in Role if f"`{role}`" not in heartbeats] == []
 
 
 def test_the_entry_point_group_is_the_documented_one() -> None:

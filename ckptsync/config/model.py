@@ -52,10 +52,18 @@ class _Section(BaseModel):
 
 
 def _default_state_dir() -> Path:
-    if os.geteuid() == 0:
-        return Path("/var/lib/ckptsync")
+    of_the_service = Path("/var/lib/ckptsync")
+    if os.geteuid() == 0 or _is_ours(of_the_service):
+        return of_the_service
     stated = Path(os.environ.get("XDG_STATE_HOME", ""))
     return (stated if stated.is_absolute() else Path.home() / ".local/state") / "ckptsync"
+
+
+def _is_ours(directory: Path) -> bool:
+    try:
+        return directory.stat().st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 class Daemon(_Section):

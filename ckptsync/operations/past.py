@@ -6,14 +6,12 @@ from datetime import datetime
 from itertools import islice
 
 from ckptsync.errors import Cancelled, CkptsyncError
-from ckptsync.model import Role
 from ckptsync.operations.looking import look_again
 from ckptsync.operations.pipeline import Pipeline
 from ckptsync.repository.head import Entry, Head, Timeline
 from ckptsync.repository.repository import Empty
 from ckptsync.repository.timelines import on_path, path
 from ckptsync.state.history import Outcome, Run
-from ckptsync.state.identity import Remembered
 from ckptsync.state.role import RoleChange
 
 
@@ -22,8 +20,6 @@ class Began:
     """A timeline began: a node took over, or went back to an older checkpoint."""
 
     timeline: Timeline
-    node: str | None
-    """Whose it was at first; None where neither head nor this node knows."""
     left_behind: int
     """Of the checkpoints that the bucket still names, those that lay behind the pipeline until
     then, and do not any more: the loss."""
@@ -69,7 +65,7 @@ def past(pipeline: Pipeline, *, limit: int) -> Past:
     bucket_problem: CkptsyncError | None = None
     began: tuple[Began, ...] = ()
     try:
-        began = _began(pipeline, changes, limit)
+        began = _began(pipeline, limit)
     except Cancelled:
         raise
     except CkptsyncError as error:
@@ -123,9 +119,8 @@ def _likeness(ran: Ran) -> tuple[str, Outcome]:
     return ran.newest.kind, ran.newest.outcome
 
 
-def _began(pipeline: Pipeline, changes: Sequence[RoleChange], limit: int) -> tuple[Began, ...]:
-    me = pipeline.state.identity.remembered()
-    found = look_again(pipeline.store, me)
+def _began(pipeline: Pipeline, limit: int) -> tuple[Began, ...]:
+    found = look_again(pipeline.store, pipeline.state.identity.remembered())
     entries: Sequence[Entry] = ()
     if isinstance(found, Empty):
         at = found.head
@@ -134,24 +129,11 @@ def _began(pipeline: Pipeline, changes: Sequence[RoleChange], limit: int) -> tup
         entries = tuple(repository.entries(at.head))
     if at is None:
         return ()
-    head, mine = at.head, _own_epochs(me, changes)
-    newest = sorted(head.timelines, key=lambda each: each.id, reverse=True)[:limit]
+    newest = sorted(at.head.timelines, key=lambda each: each.id, reverse=True)[:limit]
     return tuple(
         Began(
             timeline=each,
-            node=_node(head, each, pipeline.node.name if each.epoch in mine else None),
-            left_behind=left_behind(head, entries, each),
+            left_behind=left_behind(at.head, entries, each),
         )
         for each in newest
     )
-
-
-def _own_epochs(me: Remembered, changes: Sequence[RoleChange]) -> frozenset[int]:
-    taken = (each.epoch for each in changes if each.role in (Role.PRIMARY, Role.ACTIVATING))
-    return frozenset((me.held_epoch, *taken))
-
-
-def _node(head: Head, begun: Timeline, otherwise: str | None) -> str | None:
-    """An activation that was resumed raised the epoch of its timeline once more."""
-    of_the_writer = begun.epoch == head.epoch or begun.id == head.timeline
-    return head.writer.node if of_the_writer else otherwise

@@ -29,7 +29,9 @@ def claimed(head: Head, by: Claimant, latest: Entry | None, reason: str, at: dat
     The writer is still activating: it has nothing on its disk yet to go on from.
     """
     timeline = epochs.timeline_after(head)
-    forked = timelines.forked(timeline, latest, head, reason, at, epoch=head.epoch + 1)
+    forked = timelines.forked(
+        timeline, latest, head, reason, at, node=by.node, epoch=head.epoch + 1
+    )
     return head.model_copy(
         update={
             "epoch": head.epoch + 1,

@@ -82,7 +82,7 @@ def fork(
             return None
         epochs.require_writer(old.head, register.identity.remembered(), repository.store.name)
         timeline = epochs.timeline_after(old.head)
-        forked = timelines.forked(timeline, entry, old.head, reason, at)
+        forked = timelines.forked(timeline, entry, old.head, reason, at, node=old.head.writer.node)
         return old.head.model_copy(
             update={
                 "timeline": timeline,
@@ -111,7 +111,11 @@ def with_checkpoint(head: Head, attempt: Attempt, at: datetime) -> Head:
     entry = entry_of(attempt, at)
     forked: tuple[Timeline, ...] = ()
     if attempt.line.forks is not None:
-        forked = (timelines.forked(entry.timeline, attempt.parent, head, attempt.line.forks, at),)
+        forked = (
+            timelines.forked(
+                entry.timeline, attempt.parent, head, attempt.line.forks, at, node=head.writer.node
+            ),
+        )
     return head.model_copy(
         update={
             "timeline": entry.timeline,

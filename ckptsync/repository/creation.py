@@ -107,7 +107,7 @@ def _first_head(
         timeline=1,
         latest=None,
         next_seq=1,
-        timelines=(Timeline(id=1, epoch=1, reason="create", at=now),),
+        timelines=(Timeline(id=1, epoch=1, node=node.name, reason="create", at=now),),
     )
 
 

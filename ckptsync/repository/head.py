@@ -50,6 +50,8 @@ class Timeline(Record):
     id: TimelineId
     parent: Fork | None = None
     epoch: Epoch
+    node: str | None = None
+    """That began it; for people."""
     reason: str
     at: AwareDatetime
 

@@ -58,9 +58,10 @@ def forked(
     reason: str,
     at: datetime,
     *,
+    node: str,
     epoch: int | None = None,
 ) -> Timeline:
-    """A new timeline that begins at a checkpoint of a head, or at none of it."""
+    """A new timeline, begun by a node at a checkpoint of a head, or at none of it."""
     return Timeline(
         id=number,
         parent=Fork(
@@ -68,6 +69,7 @@ def forked(
             checkpoint=parent.id if parent else None,
         ),
         epoch=epoch or head.epoch,
+        node=node,
         reason=reason,
         at=at,
     )

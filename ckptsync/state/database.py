@@ -17,7 +17,7 @@ from ckptsync.errors import (
     PermissionRefused,
     UnsupportedFormat,
 )
-from ckptsync.state.directories import make_private, refusal
+from ckptsync.state.directories import give_to_owner_above, make_private, refusal
 
 _VERSION: Final = 1
 _BUSY_SECONDS: Final = 10.0
@@ -157,6 +157,7 @@ def _create_private(path: Path) -> None:
         # Never opened if it exists: closing it again would drop the locks that another
         # connection of this process holds on it.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        give_to_owner_above(path)  # of its journals SQLite sees to that itself
     except FileExistsError:
         return
     except OSError as error:

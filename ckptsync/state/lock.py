@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ckptsync.errors import Busy, CkptsyncError
-from ckptsync.state.directories import make_private, refusal
+from ckptsync.state.directories import give_to_owner_above, make_private, refusal
 
 
 def lock_path(state_dir: Path, pipeline: str) -> Path:
@@ -28,6 +28,7 @@ class PipelineLock:
         make_private(self._path.parent)
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            give_to_owner_above(self._path)
         except OSError as error:
             raise refusal(f"cannot open the lock {self._path}", error) from error
         try:

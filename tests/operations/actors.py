@@ -108,6 +108,7 @@ def take_over(store: ObjectStore, node: str = "host-b") -> Head:
         id=head.timelines[-1].id + 1,
         parent=Fork(timeline=head.timeline, checkpoint=head.latest),
         epoch=head.epoch + 1,
+        node=node,
         reason="activate",
         at=head.writer.since,
     )

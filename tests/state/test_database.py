@@ -19,6 +19,7 @@ from ckptsync.errors import (
     UnsupportedFormat,
 )
 from ckptsync.state.database import Database, state_path
+from ckptsync.state.lock import PipelineLock, lock_path
 from tests.state.processes import process
 from tests.unprivileged import refused
 
@@ -305,3 +306,18 @@ def test_a_page_that_nobody_reads_is_found_damaged_by_who_asks(path: Path) -> No
     with pytest.raises(IntegrityError, match=str(path)):
         database.require_sound()
     database.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what is another user's")
+def test_what_root_makes_in_the_state_of_another_user_is_that_users(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    os.chown(state, 12345, 23456)
+    lock = lock_path(state, "orders")
+
+    with PipelineLock(lock):
+        Database(state_path(state, "orders", "s3://dr/orders")).close()
+
+    made = list(state.rglob("*"))
+    assert len(made) >= 3
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in made} == {(12345, 23456)}
