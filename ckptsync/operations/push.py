@@ -184,7 +184,7 @@ class _Push:
         epochs.require_writer(head, me, pipeline.store.name)
         line = epochs.line(head, me, new_timeline=self._new_timeline)
         parent = repository.find(head, line.parent) if line.parent else None
-        if not self._new_timeline:
+        if not self._new_timeline and not epochs.may_jump(head, me):
             require_progress(self._pinned.checkpoint.engine, parent, pipeline.store.name)
         known = self._known(head, parent)
         sink = Sink(

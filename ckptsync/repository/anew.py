@@ -58,7 +58,7 @@ def taken_anew(
             "timeline": timeline,
             "timelines": (
                 *head.timelines,
-                timelines.forked(timeline, latest, head, reason, at, epoch=epoch),
+                timelines.forked(timeline, latest, head, reason, at, node=by.node, epoch=epoch),
             ),
             "next_seq": max(head.next_seq, known.next_seq),
             "sweep": head.sweep.model_copy(update={"generation": generation}),

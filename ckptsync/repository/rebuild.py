@@ -29,6 +29,8 @@ class Found:
 
     entry: Entry
     parent: CheckpointId | None
+    node: str
+    """That pushed it."""
     generation: int
     """Of sweeps, that its push read."""
 
@@ -109,12 +111,14 @@ def _timelines(descriptor: Descriptor, found: Iterable[Found]) -> tuple[Timeline
             id=number,
             parent=_fork(each),
             epoch=each.entry.epoch,
+            node=each.node,
             reason=_NOT_KNOWN,
             at=each.entry.at,
         )
         for number, each in first.items()
     }
-    records[1] = Timeline(id=1, epoch=1, reason="create", at=descriptor.created_at)
+    node = first[1].node if 1 in first else None
+    records[1] = Timeline(id=1, epoch=1, node=node, reason="create", at=descriptor.created_at)
     return tuple(records[number] for number in sorted(records))
 
 

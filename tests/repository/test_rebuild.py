@@ -20,7 +20,7 @@ from ckptsync.repository.timelines import latest_fault
 from tests.repository.samples import DESCRIPTOR, NOW, a_head, a_manifest, an_entry, an_id
 
 BY = Claimant(node="host-b", node_id="nb", instance="ib", request=None)
-FIRST = Timeline(id=1, epoch=1, reason="create", at=DESCRIPTOR.created_at)
+FIRST = Timeline(id=1, epoch=1, node="host-1", reason="create", at=DESCRIPTOR.created_at)
 
 
 def a_found(
@@ -32,7 +32,7 @@ def a_found(
     generation: int = 0,
 ) -> Found:
     entry = an_entry(seq, timeline=timeline).model_copy(update={"epoch": epoch})
-    return Found(entry=entry, parent=parent, generation=generation)
+    return Found(entry=entry, parent=parent, node=f"host-{timeline}", generation=generation)
 
 
 def recovered(found: Sequence[Found], whole: Sequence[Found] | None = None) -> Head:
@@ -81,6 +81,7 @@ def test_a_timeline_begins_where_its_first_checkpoint_says() -> None:
     old, new = head.timelines
     assert old == FIRST
     assert (new.id, new.epoch, new.parent) == (4, 3, Fork(timeline=1, checkpoint=an_id(1)))
+    assert new.node == "host-4"
 
 
 def test_a_timeline_whose_beginning_is_gone_begins_at_nothing() -> None:
@@ -115,7 +116,12 @@ def test_where_nothing_is_left_on_the_way_of_the_youngest_timeline_an_older_one_
 def test_where_there_is_no_checkpoint_the_head_is_that_of_a_new_repository() -> None:
     head = recovered([])
 
-    assert (head.latest, head.next_seq, head.epoch, head.timelines) == (None, 1, 1, (FIRST,))
+    assert (head.latest, head.next_seq, head.epoch, head.timelines) == (
+        None,
+        1,
+        1,
+        (FIRST.model_copy(update={"node": None}),),
+    )
 
 
 def twin(seq: int, *, epoch: int = 1, minutes: int = 0, name: str = "f") -> Found:
@@ -123,7 +129,7 @@ def twin(seq: int, *, epoch: int = 1, minutes: int = 0, name: str = "f") -> Foun
     entry = an_entry(seq)
     other = CheckpointId(f"{entry.id[:-1]}{name}")
     changes = {"id": other, "epoch": epoch, "at": entry.at + timedelta(minutes=minutes)}
-    return Found(entry=entry.model_copy(update=changes), parent=None, generation=0)
+    return Found(entry=entry.model_copy(update=changes), parent=None, node="a", generation=0)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +153,13 @@ def test_of_two_with_one_number_the_one_that_was_committed_is_named(
 
     for order in (found, found[::-1]):
         assert recovered(order).checkpoints[1].id == wins
+
+
+def test_what_is_not_whole_any_more_tells_what_came_before_it() -> None:
+    rival, child = twin(2, minutes=9), a_found(3, parent=an_id(2))
+    found = [a_found(1), a_found(2), rival, child]
+
+    assert recovered(found, found[:3]).checkpoints == (an_entry(1), an_entry(2))
 
 
 def a_header(**changes: object) -> Header:
