@@ -3,45 +3,15 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from ckptsync.errors import CkptsyncError, ConfigError
+from ckptsync.errors import CkptsyncError
 from ckptsync.escaping import escaped, escaped_lines
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """How a failure is told, whatever raised it."""
-
-    kind: str
-    message: str
-    hint: str | None
-    exit_code: int
-    problems: Sequence[str] = ()
-    """What the message lists, a line each: its line ends are ours, not those of a quoted name."""
-
-    @classmethod
-    def of(cls, error: CkptsyncError) -> "Failure":
-        return cls(
-            kind=type(error).__name__,
-            message=str(error),
-            hint=error.hint,
-            exit_code=error.exit_code,
-            problems=error.problems if isinstance(error, ConfigError) else (),
-        )
-
-    def document(self) -> Mapping[str, Any]:
-        return {
-            "kind": self.kind,
-            "message": self.message,
-            "hint": self.hint,
-            "exit_code": self.exit_code,
-            "problems": list(self.problems),
-        }
+from ckptsync.failure import Failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,11 +52,17 @@ def show_failure(failure: Failure, *, as_json: bool) -> int:
     return failure.exit_code
 
 
-def _complain(failure: Failure) -> None:
+def complaint(failure: Failure) -> Iterator[str]:
+    """A failure as people read it, escaped."""
     shown = escaped_lines if failure.problems else escaped
-    click.echo(f"error: {shown(failure.message)}", err=True)
+    yield f"error: {shown(failure.message)}"
     if failure.hint:
-        click.echo(f"try: {escaped(failure.hint)}", err=True)
+        yield f"try: {escaped(failure.hint)}"
+
+
+def _complain(failure: Failure) -> None:
+    for line in complaint(failure):
+        click.echo(line, err=True)
 
 
 def _write(text: str) -> None:

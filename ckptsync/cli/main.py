@@ -11,13 +11,13 @@ from typing import Final
 
 import click
 
-from ckptsync.cli.answer import Answer, Failure, show, show_failure
+from ckptsync.cli.answer import Answer, show, show_failure
 from ckptsync.cli.application import application
 from ckptsync.cli.invocation import Invocation
 from ckptsync.errors import CkptsyncError
 from ckptsync.escaping import escaped_lines
+from ckptsync.failure import Failure
 
-EXIT_BUG: Final = 70
 _STOPPING: Final = (
     b"stopping as soon as the requests under way are answered or time out; "
     b"once more ends it at once\n"
@@ -44,7 +44,7 @@ def run(arguments: Sequence[str], stop: threading.Event) -> int:
             failure = _misuse(error)
         except Exception as error:  # noqa: BLE001 - a bug: told with its origin, never hidden
             click.echo(escaped_lines(traceback.format_exc().rstrip("\n")), err=True)
-            failure = _bug(error)
+            failure = Failure.bug(error, hint="report it with the lines above")
         # A usage error may come before --json itself was read.
         return show_failure(failure, as_json=invocation.json or "--json" in arguments)
     except BrokenPipeError:
@@ -68,15 +68,6 @@ def _misuse(error: click.ClickException) -> Failure:
         message=error.format_message(),
         hint=f"{command} --help",
         exit_code=error.exit_code,
-    )
-
-
-def _bug(error: Exception) -> Failure:
-    return Failure(
-        kind="Bug",
-        message=f"this is a bug of ckptsync: {type(error).__name__}",
-        hint="report it with the lines above",
-        exit_code=EXIT_BUG,
     )
 
 

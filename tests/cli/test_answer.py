@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from ckptsync.cli.answer import Answer, Failure, show, show_failure
+from ckptsync.cli.answer import Answer, show, show_failure
 from ckptsync.errors import CkptsyncError, ConfigError, IntegrityError, NothingToDo
+from ckptsync.failure import Failure
 
 _ANSWER = Answer(document={"a": 1}, lines=lambda: ["one", "two"], asides=["by the way"])
 

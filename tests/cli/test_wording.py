@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckptsync.cli import documents
 from ckptsync.cli.wording import moment
+from ckptsync.operations import documents
 
 _OFFSETS = st.timedeltas(timedelta(hours=-23), timedelta(hours=23)).map(timezone)
 

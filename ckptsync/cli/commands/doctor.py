@@ -6,11 +6,12 @@ from typing import Any
 import click
 
 from ckptsync.cli import wiring
-from ckptsync.cli.answer import Answer, Failure
+from ckptsync.cli.answer import Answer
 from ckptsync.cli.invocation import Invocation, json_option, pipeline_argument
 from ckptsync.cli.wording import counted
 from ckptsync.config.model import Config
 from ckptsync.errors import Cancelled, CkptsyncError
+from ckptsync.failure import Failure
 from ckptsync.operations.doctor import Diagnosis, Finding, doctor
 from ckptsync.operations.doctor_finding import failed
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
-from ckptsync.cli import documents, wiring
+from ckptsync.cli import wiring
 from ckptsync.cli.answer import Answer
 from ckptsync.cli.invocation import Invocation, json_option, pipeline_argument
 from ckptsync.cli.tables import table
 from ckptsync.model import LocalCheckpoint
+from ckptsync.operations import documents
 from ckptsync.operations.listing import (
     Row,
     Stored,

@@ -1,33 +1,25 @@
 """ckptsync pull"""
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final, assert_never
+from typing import Any
 
 import click
 
-from ckptsync.cli import documents, wiring
-from ckptsync.cli.answer import Answer, Failure
+from ckptsync.cli import ask, wiring
+from ckptsync.cli.answer import Answer
 from ckptsync.cli.invocation import Invocation, json_option, pipeline_argument
 from ckptsync.cli.progress import bar
-from ckptsync.cli.recorded import recorded
 from ckptsync.cli.wording import described
+from ckptsync.config.model import Config
 from ckptsync.errors import NothingToDo
-from ckptsync.operations.pull import PullReport, Restored, Wish, pull
-from ckptsync.operations.resolve import LATEST, Fresh, Kept
+from ckptsync.failure import Failure
+from ckptsync.operations import outcomes
+from ckptsync.operations.orders import Pull
+from ckptsync.operations.pull import Wish, pull
+from ckptsync.operations.recorded import recorded
+from ckptsync.operations.resolve import LATEST
 from ckptsync.units import format_size
-
-_NOTHING: Final[Mapping[str, Any]] = {
-    "outcome": None,
-    "checkpoint": None,
-    "source": None,
-    "target": None,
-    "fetched_bytes": 0,
-    "seconds": None,
-    "searched": [],
-}
-"""Every key is there, whatever the outcome."""
 
 
 @click.command("pull")
@@ -68,71 +60,56 @@ def command(
     """
     config = invocation.config()
     name = config.choose(name)
-    sync = config.pipelines[name].sync
-    wish = Wish(
-        checkpoint=checkpoint or sync.start_from_checkpoint or LATEST,
-        explicit=checkpoint is not None or to is not None,
-        to=to,
-        force=force,
-        engine_stopped=engine_stopped,
-        required=sync.fail_if_no_checkpoint,
-    )
-    with ExitStack() as held:
-        if to is None:
-            held.enter_context(wiring.lock(config, name))
-        pipeline = held.enter_context(
-            wiring.wire(config, name, invocation.stop, reading=to is not None)
-        )
-        record = held.enter_context(recorded(pipeline, "pull"))
-        with bar(f"pull {name}") as progress:
-            report = pull(pipeline, wish, progress=progress)
-        document = _document(report)
-        record(document)
+    if to is None:
+        order = Pull(checkpoint=checkpoint, force=force, engine_stopped=engine_stopped)
+        document = ask.carry_out(invocation, config, name, order)
+    else:
+        document = _elsewhere(invocation, config, name, checkpoint, to)
     return Answer(
-        document={"pipeline": name, **document},
-        lines=lambda: [_line(report, name)],
+        document=document,
+        lines=lambda: [_line(document)],
         verdict=Failure.of(NothingToDo("there is no checkpoint to pull"))
-        if isinstance(report, Fresh) and error_if_none
+        if document["outcome"] == "fresh" and error_if_none
         else None,
     )
 
 
-def _document(report: PullReport) -> Mapping[str, Any]:
-    outcome: Mapping[str, Any]
-    match report:
-        case Restored():
-            outcome = {
-                "outcome": "pulled",
-                "checkpoint": documents.checkpoint(report.entry),
-                "source": report.source,
-                "target": str(report.target),
-                "fetched_bytes": report.fetched,
-                "seconds": round(report.seconds, 3),
-            }
-        case Kept():
-            outcome = {"outcome": "kept", "checkpoint": documents.checkpoint(report.checkpoint)}
-        case Fresh():
-            outcome = {"outcome": "fresh", "searched": list(report.searched)}
-        case _:
-            assert_never(report)
-    return {**_NOTHING, **outcome}
+def _elsewhere(
+    invocation: Invocation, config: Config, name: str, checkpoint: str | None, to: Path
+) -> Mapping[str, Any]:
+    """Nobody else is concerned, so it needs neither the pipeline's lock nor its daemon."""
+    with (
+        wiring.wire(config, name, invocation.stop, reading=True) as pipeline,
+        recorded(pipeline, "pull") as record,
+        bar(f"pull {name}") as progress,
+    ):
+        wish = Wish(
+            checkpoint=checkpoint or pipeline.standby.start_from or LATEST,
+            explicit=True,
+            to=to,
+            required=pipeline.standby.required,
+        )
+        document = outcomes.pulled(pipeline, pull(pipeline, wish, progress=progress))
+        record(document)
+    return document
 
 
-def _line(report: PullReport, name: str) -> str:
-    match report:
-        case Restored():
+def _line(document: Mapping[str, Any]) -> str:
+    checkpoint = document["checkpoint"]
+    match document["outcome"]:
+        case "pulled":
             return (
-                f"pulled {described(report.entry)} from {report.source} to {report.target}: "
-                f"{format_size(report.entry.bytes)}, {format_size(report.fetched)} fetched, "
-                f"in {report.seconds:.1f} s"
+                f"pulled {described(checkpoint)} from {document['source']} to "
+                f"{document['target']}: {format_size(checkpoint['bytes'])}, "
+                f"{format_size(document['fetched_bytes'])} fetched, "
+                f"in {document['seconds']:.1f} s"
             )
-        case Kept():
-            engine = report.checkpoint.engine
+        case "kept":
             return (
-                f"kept local checkpoint {engine.id} (step {engine.step}); to have the bucket's "
-                f"in its place: ckptsync pull {name} --checkpoint latest"
+                f"kept local checkpoint {checkpoint['engine_id']} (step {checkpoint['step']}); "
+                "to have the bucket's in its place: "
+                f"ckptsync pull {document['pipeline']} --checkpoint latest"
             )
-        case Fresh():
-            return f"no checkpoint found in {' or '.join(report.searched)}; nothing was changed"
         case _:
-            assert_never(report)
+            searched = " or ".join(document["searched"])
+            return f"no checkpoint found in {searched}; nothing was changed"

@@ -5,14 +5,13 @@ from typing import Any
 
 import click
 
-from ckptsync.cli import documents, wiring
-from ckptsync.cli.answer import Answer, Failure
+from ckptsync.cli import ask
+from ckptsync.cli.answer import Answer
 from ckptsync.cli.invocation import Invocation, json_option, pipeline_argument
-from ckptsync.cli.progress import bar
-from ckptsync.cli.recorded import recorded
 from ckptsync.cli.wording import counted, described
 from ckptsync.errors import NothingToDo
-from ckptsync.operations.push import PushReport, push
+from ckptsync.failure import Failure
+from ckptsync.operations.orders import Push
 from ckptsync.operations.resolve import LATEST
 from ckptsync.units import format_size
 
@@ -47,46 +46,25 @@ def command(
     bucket's checkpoints as they were; running it again goes on where it stopped.
     """
     config = invocation.config()
-    name = config.choose(name)
-    with (
-        wiring.lock(config, name),
-        wiring.wire(config, name, invocation.stop) as pipeline,
-        recorded(pipeline, "push") as record,
-    ):
-        with bar(f"push {name}") as progress:
-            report = push(
-                pipeline,
-                engine_id=None if checkpoint == LATEST else checkpoint,
-                new_timeline=new_timeline,
-                progress=progress,
-            )
-        document = _document(report)
-        record(document)
-        where = pipeline.store.name
+    order = Push(engine_id=None if checkpoint == LATEST else checkpoint, new_timeline=new_timeline)
+    document = ask.carry_out(invocation, config, config.choose(name), order)
     return Answer(
-        document={"pipeline": name, "bucket": where, **document},
-        lines=lambda: [_line(report, where)],
-        verdict=Failure.of(NothingToDo(f"the checkpoint was already synced to {where}"))
-        if report.already_synced and error_if_none
+        document=document,
+        lines=lambda: [_line(document)],
+        verdict=Failure.of(
+            NothingToDo(f"the checkpoint was already synced to {document['bucket']}")
+        )
+        if document["already_synced"] and error_if_none
         else None,
     )
 
 
-def _document(report: PushReport) -> Mapping[str, Any]:
-    return {
-        "checkpoint": documents.checkpoint(report.entry),
-        "already_synced": report.already_synced,
-        "files": report.files,
-        "seconds": round(report.seconds, 3),
-    }
-
-
-def _line(report: PushReport, where: str) -> str:
-    entry = report.entry
-    if report.already_synced:
-        return f"already synced: {described(entry)} is in {where}"
+def _line(document: Mapping[str, Any]) -> str:
+    checkpoint, where = document["checkpoint"], document["bucket"]
+    if document["already_synced"]:
+        return f"already synced: {described(checkpoint)} is in {where}"
     return (
-        f"pushed {described(entry)} to {where}: "
-        f"{format_size(entry.bytes)} in {counted(report.files, 'file')}, "
-        f"{format_size(entry.new_bytes)} new, in {report.seconds:.1f} s"
+        f"pushed {described(checkpoint)} to {where}: "
+        f"{format_size(checkpoint['bytes'])} in {counted(document['files'], 'file')}, "
+        f"{format_size(checkpoint['new_bytes'])} new, in {document['seconds']:.1f} s"
     )

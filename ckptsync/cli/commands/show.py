@@ -6,11 +6,12 @@ from typing import Any, Final
 
 import click
 
-from ckptsync.cli import documents, wiring
+from ckptsync.cli import wiring
 from ckptsync.cli.answer import Answer
 from ckptsync.cli.invocation import Invocation, json_option, pipeline_argument
 from ckptsync.cli.tables import facts
 from ckptsync.cli.wording import counted, moment
+from ckptsync.operations import documents
 from ckptsync.operations.listing import Details, details
 from ckptsync.repository.files import FileEntry
 from ckptsync.units import format_age, format_size

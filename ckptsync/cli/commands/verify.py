@@ -6,12 +6,14 @@ from typing import Any, Final
 
 import click
 
-from ckptsync.cli import documents, wiring
-from ckptsync.cli.answer import Answer, Failure
+from ckptsync.cli import wiring
+from ckptsync.cli.answer import Answer
 from ckptsync.cli.invocation import Invocation, json_option, pipeline_argument
 from ckptsync.cli.progress import bar
 from ckptsync.cli.wording import counted
 from ckptsync.errors import IntegrityError
+from ckptsync.failure import Failure
+from ckptsync.operations import documents
 from ckptsync.operations.transfers import stoppable
 from ckptsync.operations.verify import ALL, Problem, VerifyReport, verify
 from ckptsync.operations.verify_directory import DirectoryReport, verify_directory

@@ -7,13 +7,12 @@ from typing import Any
 
 from ckptsync.errors import CkptsyncError
 from ckptsync.operations.pipeline import Pipeline
-from ckptsync.state.history import History
 
 
 @contextmanager
 def recorded(pipeline: Pipeline, kind: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Record a run; what it yields takes the details, which are to hold no secret."""
-    history = History(pipeline.state.database)
+    history = pipeline.state.history
     run = history.start(kind, now=pipeline.now())
     details: dict[str, Any] = {}
     try:

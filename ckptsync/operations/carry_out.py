@@ -1,0 +1,126 @@
+"""One way to do what was asked for, for the command itself and for the daemon."""
+
+import threading
+from collections.abc import Mapping
+from typing import Any, assert_never
+
+import structlog
+
+from ckptsync.errors import HookFailed
+from ckptsync.hooks import Hook
+from ckptsync.model import Progress, Role
+from ckptsync.operations import outcomes
+from ckptsync.operations.activate import activate
+from ckptsync.operations.divergence import settle_divergence
+from ckptsync.operations.orders import (
+    AcceptRollback,
+    Activate,
+    Order,
+    Pull,
+    Push,
+    RebuildHead,
+    Rejoin,
+    SettleDivergence,
+    Switchover,
+    kind,
+)
+from ckptsync.operations.pipeline import Pipeline, StandbySettings
+from ckptsync.operations.pull import Wish, pull
+from ckptsync.operations.push import push
+from ckptsync.operations.recorded import recorded
+from ckptsync.operations.rejoin import rejoin
+from ckptsync.operations.repair_head import rebuild_head
+from ckptsync.operations.repair_rollback import accept_rollback
+from ckptsync.operations.resolve import LATEST
+from ckptsync.operations.roles import require_primary, role_of
+from ckptsync.operations.standby import Standby
+from ckptsync.operations.start import start
+from ckptsync.operations.switchover import switchover
+
+log = structlog.get_logger()
+
+
+def carry_out(
+    pipeline: Pipeline,
+    order: Order,
+    *,
+    standby: Standby,
+    withdraw: threading.Event,
+    progress: Progress,
+) -> Mapping[str, Any]:
+    """What it came to, as a document that is kept in the history too.
+
+    `withdraw` takes a switchover back. Call with the pipeline's lock held. Raises what the
+    operation raises.
+    """
+    with recorded(pipeline, kind(order)) as record:
+        document = _done(pipeline, order, standby, withdraw, progress)
+        record(document)
+    return document
+
+
+def _done(
+    pipeline: Pipeline,
+    order: Order,
+    standby: Standby,
+    withdraw: threading.Event,
+    progress: Progress,
+) -> Mapping[str, Any]:
+    match order:
+        case Push():
+            require_primary(pipeline)
+            _prepare(pipeline)
+            pushed = push(
+                pipeline,
+                engine_id=order.engine_id,
+                new_timeline=order.new_timeline,
+                progress=progress,
+            )
+            return outcomes.pushed(pipeline, pushed)
+        case Pull():
+            wish = _wish(order, pipeline.standby)
+            return outcomes.pulled(pipeline, pull(pipeline, wish, progress=progress))
+        case Activate():
+            done = activate(pipeline, order, standby, progress=progress)
+            return outcomes.activated(pipeline, done)
+        case Switchover():
+            handed_over = switchover(pipeline, order, withdraw=withdraw, progress=progress)
+            return outcomes.switched_over(pipeline, handed_over)
+        case Rejoin():
+            return outcomes.rejoined(pipeline, rejoin(pipeline, order))
+        case SettleDivergence():
+            return outcomes.settled(pipeline, settle_divergence(pipeline, order, standby))
+        case AcceptRollback():
+            accepted = accept_rollback(pipeline, force=order.force)
+            _go_on(pipeline)
+            return outcomes.accepted(pipeline, accepted)
+        case RebuildHead():
+            rebuilt = rebuild_head(pipeline, force=order.force, progress=progress)
+            _go_on(pipeline)
+            return outcomes.rebuilt(pipeline, rebuilt)
+        case _:
+            assert_never(order)
+
+
+def _prepare(pipeline: Pipeline) -> None:
+    """Let the engine write a checkpoint; if it does not, the newest there is will do."""
+    try:
+        pipeline.hooks.run(Hook.PRE_PUSH, {}, stop=pipeline.stop)
+    except HookFailed as error:
+        log.warning("push.unprepared", error=str(error))
+
+
+def _go_on(pipeline: Pipeline) -> None:
+    """What made this node stop is mended: find its role again."""
+    if role_of(pipeline) is Role.STOPPED:
+        start(pipeline)
+
+
+def _wish(order: Pull, standby: StandbySettings) -> Wish:
+    return Wish(
+        checkpoint=order.checkpoint or standby.start_from or LATEST,
+        explicit=order.checkpoint is not None,
+        force=order.force,
+        engine_stopped=order.engine_stopped,
+        required=standby.required,
+    )

@@ -1,0 +1,87 @@
+"""What can be asked of a pipeline. A command carries it out itself, or the daemon does for it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Push:
+    engine_id: str | None = None
+    """None: the newest."""
+    new_timeline: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pull:
+    """Into the pipeline's own storage."""
+
+    checkpoint: str | None = None
+    """LATEST, an engine's id or a checkpoint id; None: what the configuration says, and a local
+    one will do."""
+    force: bool = False
+    engine_stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activate:
+    request: str
+    """Chosen by who asks, so that asking again does not activate again."""
+    reason: str | None = None
+    force: bool = False
+    detach_replica: bool = False
+    engine_stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switchover:
+    to: str
+    """The node that is to take over."""
+    timeout: timedelta
+    """For that node to take over; then this one goes on."""
+    reason: str | None = None
+    engine_stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejoin:
+    engine_stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptRollback:
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RebuildHead:
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettleDivergence:
+    keep: Literal["local", "bucket"]
+    engine_stopped: bool = False
+
+
+Order = (
+    Push | Pull | Activate | Switchover | Rejoin | AcceptRollback | RebuildHead | SettleDivergence
+)
+
+KINDS: Final[Mapping[str, type[Order]]] = {
+    "push": Push,
+    "pull": Pull,
+    "activate": Activate,
+    "switchover": Switchover,
+    "rejoin": Rejoin,
+    "accept-rollback": AcceptRollback,
+    "rebuild-head": RebuildHead,
+    "settle-divergence": SettleDivergence,
+}
+"""By the operator's word for each."""
+_NAMES: Final = {order: name for name, order in KINDS.items()}
+
+
+def kind(order: Order) -> str:
+    return _NAMES[type(order)]
