@@ -7,16 +7,23 @@ import os
 import random
 import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from ckptsync.hashing import Hash
+from ckptsync.hooks import Hook, Hooks
 from ckptsync.model import Progress, ignore
-from ckptsync.operations.pipeline import Creation, LocalState, Pipeline
+from ckptsync.operations.pipeline import (
+    Creation,
+    LocalState,
+    Pipeline,
+    StandbySettings,
+    Takeover,
+)
 from ckptsync.operations.pull import PullReport, Restored, Wish, pull
 from ckptsync.operations.push import PushReport, push
 from ckptsync.operations.resolve import LATEST
@@ -25,11 +32,16 @@ from ckptsync.repository.head import Entry
 from ckptsync.sources.base import Layout
 from ckptsync.sources.directory import Directory
 from ckptsync.sources.feldera import Feldera
+from ckptsync.state.activation import Activations
 from ckptsync.state.capabilities import Capabilities
 from ckptsync.state.database import Database
+from ckptsync.state.history import History
 from ckptsync.state.identity import Identity
 from ckptsync.state.manifests import ManifestCache
+from ckptsync.state.role import RoleChange, Roles
 from ckptsync.state.statcache import StatCache
+from ckptsync.state.switchover import Handovers
+from ckptsync.state.warm import WarmTable
 from ckptsync.stores.base import ObjectStore
 from ckptsync.stores.memory import MemoryStore
 
@@ -65,6 +77,14 @@ class Host:
     hash: Hash = Hash.BLAKE3
     place: str | None = None
     """Where the bucket is, if its name does not tell."""
+    hooks: Mapping[Hook, tuple[str, ...]] = field(default_factory=dict)
+    takeover: Takeover = field(default_factory=Takeover)
+    standby: StandbySettings = field(default_factory=StandbySettings)
+    machine: str | None = None
+    """What tells it from a copy of it; by default where its disk is."""
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    roles: list[RoleChange] = field(default_factory=list)
+    """Those that any process of this host was told of."""
 
     @property
     def root(self) -> Path:
@@ -84,6 +104,7 @@ class Host:
         try:
             yield Pipeline(
                 node=Node(name=self.node, pipeline=self.pipeline),
+                machine=self.machine or f"machine of {self.home}",
                 store=store,
                 read_store=read_store,
                 layout=_layout(self.layout, self.root),
@@ -94,16 +115,25 @@ class Host:
                     identity=Identity(database),
                     stat_cache=StatCache(database),
                     manifests=ManifestCache(database),
+                    warm=WarmTable(database),
                     capabilities=Capabilities(database),
+                    roles=Roles(database),
+                    activations=Activations(database),
+                    handovers=Handovers(database),
+                    history=History(database),
                 ),
                 creation=Creation(
                     hash=self.hash, chunk_size=self.chunk_size, pack_below=self.pack_below
                 ),
+                hooks=Hooks(commands=self.hooks, timeout=timedelta(seconds=30), environment={}),
+                takeover=self.takeover,
+                standby=self.standby,
+                on_role=self.roles.append,
                 place=self.place or store.name,
                 fencing=self.fencing,
                 parallel=self.parallel,
                 memory=self.parallel * self.chunk_size,
-                now=lambda: datetime.now(UTC),
+                now=self.now,
                 stop=Impatient(),
             )
         finally:
@@ -156,10 +186,10 @@ class Host:
         shutil.rmtree(self.root)
         self.restore(store, wanted(name))
 
-    def copied_to(self, home: Path) -> "Host":
+    def copied_to(self, home: Path) -> Self:
         """The same machine once more, with everything on its disk."""
         shutil.copytree(self.home, home, copy_function=shutil.copy2)
-        return replace(self, home=home)
+        return replace(self, home=home, roles=list(self.roles))
 
 
 def wanted(
@@ -235,8 +265,8 @@ def snapshot(store: ObjectStore) -> dict[str, bytes]:
 
 
 def copy_of(store: MemoryStore) -> MemoryStore:
-    """A store with the same objects and versions, which goes its own way from here."""
-    copy = MemoryStore(store.name)
+    """A store with the same objects, versions and clock, which goes its own way from here."""
+    copy = MemoryStore(store.name, clock=store._clock)
     copy._objects = dict(store._objects)
     copy._writes = store._writes
     return copy

@@ -6,10 +6,10 @@ from typing import Any, assert_never
 
 import structlog
 
-from ckptsync.errors import HookFailed
+from ckptsync.errors import CkptsyncError, HookFailed
 from ckptsync.hooks import Hook
 from ckptsync.model import Progress, Role
-from ckptsync.operations import outcomes
+from ckptsync.operations import fence, outcomes
 from ckptsync.operations.activate import activate
 from ckptsync.operations.divergence import settle_divergence
 from ckptsync.operations.orders import (
@@ -51,12 +51,25 @@ def carry_out(
     """What it came to, as a document that is kept in the history too.
 
     `withdraw` takes a switchover back. Call with the pipeline's lock held. Raises what the
-    operation raises.
+    operation raises, once this node has the role that the error asks for.
     """
-    with recorded(pipeline, kind(order)) as record:
-        document = _done(pipeline, order, standby, withdraw, progress)
-        record(document)
+    try:
+        with recorded(pipeline, kind(order)) as record:
+            document = _done(pipeline, order, standby, withdraw, progress)
+            record(document)
+    except CkptsyncError as error:
+        _settle(pipeline, error)
+        raise
     return document
+
+
+def _settle(pipeline: Pipeline, error: CkptsyncError) -> None:
+    """Who was displaced is fenced from now on, and stops its engine, if it has a hook for that."""
+    try:
+        fence.settle(pipeline, error)
+        fence.stop_engine(pipeline)
+    except CkptsyncError as unclear:
+        log.warning("fence.unchecked", error=str(unclear))
 
 
 def _done(

@@ -11,7 +11,7 @@ import structlog
 
 from ckptsync.errors import IntegrityError, NotFound
 from ckptsync.hashing import Digest
-from ckptsync.model import Progress
+from ckptsync.model import File, Progress
 from ckptsync.operations.pieces import PackPiece, pack_pieces
 from ckptsync.operations.transfers import Transfers
 from ckptsync.repository import chunks
@@ -37,14 +37,18 @@ class Missing:
     empty: Sequence[int]
     bytes: int
 
+    @property
+    def files(self) -> int:
+        return len(self.packed) + len(self.chunked) + len(self.empty)
 
-def missing(manifest: Manifest, staging: Staging) -> Missing:
-    """What neither the staging area nor the storage root holds. Reads local files."""
+
+def missing(manifest: Manifest, here: Callable[[File], bool]) -> Missing:
+    """What is not here, each content asked about once at most where it is not."""
     packed, chunked, empty = array("l"), array("l"), array("l")
     seen: set[Digest] = set()
     size = 0
     for number, entry in enumerate(manifest.files):
-        if entry.digest in seen or staging.has(entry):
+        if entry.digest in seen or here(entry):
             continue
         seen.add(entry.digest)
         size += entry.size

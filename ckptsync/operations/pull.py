@@ -18,29 +18,24 @@ from ckptsync.errors import (
 )
 from ckptsync.model import LocalCheckpoint, Progress
 from ckptsync.operations import resolve
-from ckptsync.operations.download import Download, MissingObject, missing
+from ckptsync.operations.download import MissingObject
 from ckptsync.operations.foreign import warn_if_foreign
-from ckptsync.operations.manifests import manifest_bytes, remember_manifest
+from ckptsync.operations.manifests import remember_manifest
 from ckptsync.operations.pipeline import Pipeline
 from ckptsync.operations.resolve import LATEST, Fresh, Kept, Remote
+from ckptsync.operations.stage import digests, fetch, note_publishing, read_stored, recover
 from ckptsync.operations.target import Target
-from ckptsync.operations.transfers import stoppable
 from ckptsync.repository import descriptor as descriptors
-from ckptsync.repository.epochs import require_no_rollback, require_own_repository
+from ckptsync.repository.epochs import require_no_rollback
 from ckptsync.repository.head import Entry
-from ckptsync.repository.manifest import Manifest
-from ckptsync.repository.register import head_lost
-from ckptsync.repository.repository import Empty, Repository, look
-from ckptsync.sources.digests import Digests
-from ckptsync.sources.disk import require_space
-from ckptsync.sources.staging import Staging
-from ckptsync.state.identity import Remembered
+from ckptsync.repository.repository import Empty, look
+from ckptsync.sources.staged_files import StagedFiles
+from ckptsync.sources.staging import nothing
 from ckptsync.stores.base import ObjectStore
 
 log = structlog.get_logger()
 
 _FILE: Final = "file://"
-BLOCK: Final = 4096  # what a small file takes on most filesystems beyond its bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,25 +109,16 @@ def _look(pipeline: Pipeline, wish: Wish) -> Remote | Fresh:
     """Raises HeadLost, RollbackDetected where this node has seen more than there is now."""
     me = pipeline.state.identity.remembered()
     found = resolve.remote(pipeline.store, pipeline.read_store, wish.checkpoint)
-    if isinstance(found, Fresh) or found.read_only:
-        _require_never_filled(pipeline, me)
+    if (isinstance(found, Fresh) or found.read_only) and me.revision:
+        empty = look(pipeline.store)
+        if isinstance(empty, Empty):
+            resolve.require_never_filled(empty, me, pipeline.node, pipeline.store.name)
     if isinstance(found, Fresh):
         return found
-    if not found.read_only and wish.checkpoint == LATEST and wish.to is None:
+    if wish.checkpoint == LATEST and wish.to is None and not found.may_lag:
         require_no_rollback(found.head, me, pipeline.store.name)
     warn_if_foreign(pipeline, found.repository)
     return found
-
-
-def _require_never_filled(pipeline: Pipeline, me: Remembered) -> None:
-    """Raises HeadLost, WrongRepository, RollbackDetected if the bucket is empty and was not."""
-    found = look(pipeline.store) if me.revision else None
-    if not isinstance(found, Empty):
-        return
-    if found.head is None or found.descriptor is None:
-        raise head_lost(pipeline.store.name, me)
-    require_own_repository(found.descriptor, me, pipeline.node, pipeline.store.name)
-    require_no_rollback(found.head.head, me, pipeline.store.name)
 
 
 def _target(pipeline: Pipeline, wish: Wish) -> Target:
@@ -204,67 +190,25 @@ def _first_complete(
 def _restore(
     pipeline: Pipeline, found: Remote, entry: Entry, target: Target, progress: Progress
 ) -> int:
-    repository = found.repository
-    data = manifest_bytes(pipeline, repository, entry)
-    manifest = repository.decode_manifest(data, entry)
-    if manifest.engine.layout != pipeline.layout.name:
-        raise Refused(
-            f"checkpoint {entry.id} was pushed with layout '{manifest.engine.layout}'; "
-            f"the pipeline is configured with '{pipeline.layout.name}'",
-            hint="set the pipeline's layout to the one it was pushed with",
-        )
-    pipeline.layout.require_restorable(manifest.engine, manifest.files, manifest.directories)
-    descriptor = repository.descriptor
-    staging = Staging(
-        target.work,
-        target.root,
-        Digests(pipeline.state.stat_cache, descriptor.hash, descriptor.chunk_size),
-        engine=manifest.engine,
-        files=lambda: iter(manifest.files),
-        directories=manifest.directories,
-        on_begin=lambda: _note_publishing(pipeline, target, entry),
-    )
+    stored = read_stored(pipeline, found.repository, entry)
+    descriptor, in_storage = found.repository.descriptor, target.directory is None
+    if in_storage:
+        pipeline.state.warm.clear()  # what a standby staged there is used, or deleted
+    files = StagedFiles(target.work, target.root, digests(pipeline, descriptor))
+    noting = note_publishing(pipeline, entry) if in_storage else nothing
     try:
-        fetched = _stage(pipeline, repository, manifest, staging, progress)
+        files.keep_only(stored.digests())
+        recover(pipeline, files, progress)
+        staging = stored.staging(files, on_begin=noting)
+        fetched = fetch(pipeline, stored, staging, progress=progress)
         pipeline.layout.publish(staging, target.root)
     except (IntegrityError, LocalDiskFull):
-        staging.discard()
+        files.discard()
         target.vanish()
         raise
-    if target.directory is None:
+    if in_storage:
         pipeline.state.identity.published(from_bucket=not found.read_only)
-    staging.discard()
-    target.appear(data, descriptors.encode(descriptor))
-    remember_manifest(pipeline, entry, data)
+    files.discard()
+    target.appear(stored.data, descriptors.encode(descriptor))
+    remember_manifest(pipeline, entry, stored.data)
     return fetched
-
-
-def _note_publishing(pipeline: Pipeline, target: Target, entry: Entry) -> None:
-    if target.directory is None:
-        pipeline.state.identity.publishing(
-            entry.id, entry.engine_id, int(entry.step), entry.lineage
-        )
-
-
-def _stage(
-    pipeline: Pipeline,
-    repository: Repository,
-    manifest: Manifest,
-    staging: Staging,
-    progress: Progress,
-) -> int:
-    """Fetch what is missing; its bytes. What is there already counts as progress too."""
-    moving = stoppable(progress, pipeline.stop)
-    staging.recover(progress=lambda _read: moving(0))
-    what = missing(manifest, staging)
-    files = len(what.packed) + len(what.chunked)
-    require_space(staging.work, what.bytes + files * BLOCK)
-    moving(manifest.files.bytes - what.bytes)
-    Download(
-        repository=repository,
-        manifest=manifest,
-        staging=staging,
-        transfers=pipeline.transfers(repository.descriptor.chunk_size),
-        progress=moving,
-    ).run(what)
-    return what.bytes

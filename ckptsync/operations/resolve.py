@@ -13,9 +13,12 @@ import structlog
 from ckptsync.errors import CheckpointNotFound, IntegrityError
 from ckptsync.model import LocalCheckpoint
 from ckptsync.repository import keys
+from ckptsync.repository.epochs import Node, require_no_rollback, require_own_repository
 from ckptsync.repository.head import Entry, Head
+from ckptsync.repository.register import head_lost
 from ckptsync.repository.repository import Empty, Repository, look
 from ckptsync.repository.timelines import latest_fault, on_path, path
+from ckptsync.state.identity import Remembered
 from ckptsync.stores.base import ObjectStore
 
 log = structlog.get_logger()
@@ -31,7 +34,9 @@ class Remote:
     head: Head
     entries: Sequence[Entry]
     read_only: bool
-    """From read_bucket: it may be a replica that shows a head before the data."""
+    """From read_bucket."""
+    may_lag: bool
+    """A replica, as read_bucket may be: its head may be old, or there before its data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,12 +74,14 @@ def remote(store: ObjectStore, read_store: ObjectStore | None, wanted: str) -> R
             continue
         repository, at = found
         entries = tuple(candidates(repository, at.head, wanted))
+        may_lag = read_only or at.replica
         if entries:
             return Remote(
                 repository=repository,
                 head=at.head,
-                entries=entries if read_only else entries[:1],
+                entries=entries if may_lag else entries[:1],
                 read_only=read_only,
+                may_lag=may_lag,
             )
     return Fresh(searched=searched)
 
@@ -107,6 +114,19 @@ def latest(repository: Repository, head: Head) -> Entry:
         f"{repository.named(keys.HEAD)}: {fault or 'latest is null: it names no live checkpoint'}",
         hint="'ckptsync list' shows the states of all; pull one of them with --checkpoint ID",
     )
+
+
+def require_never_filled(found: Empty, me: Remembered, node: Node, where: str) -> None:
+    """Raises HeadLost, RollbackDetected if this node has seen checkpoints in an empty bucket.
+
+    Raises WrongRepository if it is not this pipeline's.
+    """
+    if found.descriptor is not None:
+        require_own_repository(found.descriptor, me, node, where)
+    if found.head is not None and found.descriptor is not None:
+        require_no_rollback(found.head.head, me, where)
+    elif me.revision:
+        raise head_lost(where, me)
 
 
 def not_found(wanted: str, searched: Sequence[str]) -> CheckpointNotFound:

@@ -60,11 +60,14 @@ def topology(pipeline: Pipeline) -> Topology:
         epoch=None if head is None else head.epoch,
         writer=writer,
         latest=None if head is None else head.latest,
-        nodes=viewed(
-            nodes.read_all(pipeline.store),
-            this_node=pipeline.node.name,
-            writer=None if writer is None else writer.node,
-            lag=lag,
+        nodes=_known_better(
+            pipeline,
+            viewed(
+                nodes.read_all(pipeline.store),
+                this_node=pipeline.node.name,
+                writer=None if writer is None else writer.node,
+                lag=lag,
+            ),
         ),
     )
 
@@ -80,6 +83,19 @@ def viewed(
         replace(view, this_node=name == this_node, writer=name == writer)
         for name, view in sorted(views.items())
     )
+
+
+def _known_better(pipeline: Pipeline, views: Sequence[NodeView]) -> tuple[NodeView, ...]:
+    """What this node has said of itself may be older than its role, or was never said."""
+    current = pipeline.state.roles.current()
+    here = {each.node: each for each in views}
+    me = here.get(pipeline.node.name, NodeView(node=pipeline.node.name, this_node=True))
+    if current is not None and me.role is not current.role:
+        epoch = pipeline.state.identity.remembered().epoch
+        here[me.node] = replace(
+            me, role=current.role, epoch=epoch, warm=None, lag=None, pulling=None
+        )
+    return tuple(view for _, view in sorted(here.items()))
 
 
 def behind(head: Head, latest: Entry | None, warm: Entry | None) -> timedelta | None:

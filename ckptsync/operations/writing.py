@@ -35,34 +35,62 @@ class Writable:
         return self.repository.descriptor
 
 
-def open_for_writing(pipeline: Pipeline) -> Writable:
+def open_for_writing(pipeline: Pipeline, *, anew: bool = False) -> Writable:
     """Create the repository if nothing of one is there; refuse if it is not this node's.
+
+    The store is probed at most once a day, or `anew`.
 
     Raises WrongRepository, Fenced, ForeignWriter, RollbackDetected; HeadLost; UnfitStore;
     IntegrityError, UnsupportedFormat; StoreError.
     """
     register = pipeline.register()
-    where = pipeline.store.name
     try:
         head = register.read().head
     except NotFound:
-        require_no_manifest(pipeline.store)
-        _require_unclaimed(pipeline)
-        _require_fit(pipeline, anew=True)
-        _create(pipeline, register)
+        create_repository(pipeline)
         head = register.read().head
-    descriptor = _descriptor(pipeline, head)
+    repository = require_own(pipeline, head)
     me = pipeline.state.identity.remembered()
-    epochs.require_own_repository(descriptor, me, pipeline.node, where)
-    epochs.require_writer(head, me, where)
-    descriptor.require_writable(f"{where}/{keys.DESCRIPTOR}")
-    capabilities = _require_fit(pipeline)  # writes scratch, so only where all else is well
+    epochs.require_writer(head, me, pipeline.store.name)
+    capabilities = require_fit(pipeline, anew=anew)  # writes scratch: only where all else is well
     return Writable(
-        repository=Repository(store=pipeline.store, descriptor=descriptor),
+        repository=repository,
         register=register,
         head=head,
         read_back=capabilities.verifies_checksums is False,
     )
+
+
+def require_own(pipeline: Pipeline, head: Head) -> Repository:
+    """The repository of a head, which this pipeline may write to as far as its descriptor says.
+
+    Raises WrongRepository, UnsupportedFormat, IntegrityError, StoreError.
+    """
+    descriptor = _descriptor(pipeline, head)
+    where = pipeline.store.name
+    me = pipeline.state.identity.remembered()
+    epochs.require_own_repository(descriptor, me, pipeline.node, where)
+    descriptor.require_writable(f"{where}/{keys.DESCRIPTOR}")
+    return Repository(store=pipeline.store, descriptor=descriptor)
+
+
+def create_repository(pipeline: Pipeline) -> None:
+    """Where there is no head: create one that names this node its writer.
+
+    Raises HeadLost, WrongRepository, UnfitStore, StoreError.
+    """
+    require_no_manifest(pipeline.store)
+    _require_unclaimed(pipeline)
+    require_fit(pipeline, anew=True)
+    now = pipeline.store.now()
+    wanted = creation.fresh_descriptor(
+        pipeline.node,
+        now,
+        hash_=pipeline.creation.hash,
+        chunk_size=pipeline.creation.chunk_size,
+        pack_below=pipeline.creation.pack_below,
+    )
+    creation.create(pipeline.register(), pipeline.node, wanted, now)
 
 
 def _require_unclaimed(pipeline: Pipeline) -> None:
@@ -73,18 +101,6 @@ def _require_unclaimed(pipeline: Pipeline) -> None:
         return
     me = pipeline.state.identity.remembered()
     epochs.require_own_repository(descriptor, me, pipeline.node, pipeline.store.name)
-
-
-def _create(pipeline: Pipeline, register: Register) -> None:
-    now = pipeline.store.now()
-    wanted = creation.fresh_descriptor(
-        pipeline.node,
-        now,
-        hash_=pipeline.creation.hash,
-        chunk_size=pipeline.creation.chunk_size,
-        pack_below=pipeline.creation.pack_below,
-    )
-    creation.create(register, pipeline.node, wanted, now)
 
 
 def _descriptor(pipeline: Pipeline, head: Head) -> Descriptor:
@@ -119,7 +135,7 @@ def remember_capabilities(pipeline: Pipeline, capabilities: Capabilities) -> Non
     )
 
 
-def _require_fit(pipeline: Pipeline, *, anew: bool = False) -> Capabilities:
+def require_fit(pipeline: Pipeline, *, anew: bool = False) -> Capabilities:
     """What the store can do, probed at most once a day if it was found fit. Raises UnfitStore."""
     capabilities = None if anew else remembered_capabilities(pipeline)
     if capabilities is None or not capabilities.fences:

@@ -48,20 +48,23 @@ def reclaimed(head: Head, by: Claimant, at: datetime) -> Head:
 
 
 def confirmed(head: Head, restored: Entry | None) -> Head:
-    """The writer is active; its timeline goes on from what was really restored."""
-    changes: dict[str, object] = {
-        "writer": head.writer.model_copy(update={"state": "active", "released_to": None})
-    }
-    going_on_from = None if restored is None else restored.id
-    if going_on_from != head.latest:
-        changes["latest"] = going_on_from
-        changes["timelines"] = tuple(
-            each.model_copy(update={"parent": _fork(head, restored)})
-            if each.id == head.timeline
-            else each
-            for each in head.timelines
-        )
-    return head.model_copy(update=changes)
+    """The writer is active; its timeline goes on from what was really restored.
+
+    What is not live any more is nobody's latest: then that is the newest one before it.
+    """
+    writer = head.writer.model_copy(update={"state": "active", "released_to": None})
+    active = head.model_copy(update={"writer": writer})
+    if (None if restored is None else restored.id) == head.latest:
+        return active
+    fork = _fork(head, restored)
+    begun = (
+        each.model_copy(update={"parent": fork}) if each.id == head.timeline else each
+        for each in head.timelines
+    )
+    moved = active.model_copy(update={"timelines": tuple(begun)})
+    live = restored is not None and restored.state == "live"
+    latest = restored if live else timelines.newest_live(moved)
+    return moved.model_copy(update={"latest": None if latest is None else latest.id})
 
 
 def released(head: Head, to: str) -> Head:
@@ -80,7 +83,8 @@ def behind(latest: str | None, restored: str | None) -> int:
     """How many commits a fork at `restored` leaves behind, of checkpoint ids."""
     if latest is None:
         return 0
-    return keys.seq(CheckpointId(latest)) - (keys.seq(CheckpointId(restored)) if restored else 0)
+    fork = 0 if restored is None else keys.seq(CheckpointId(restored))
+    return max(keys.seq(CheckpointId(latest)) - fork, 0)
 
 
 def _activating(by: Claimant, at: datetime) -> Writer:

@@ -50,7 +50,8 @@ def require_no_rollback(head: Head, me: Remembered, where: str) -> None:
         raise RollbackDetected(
             f"{where}: head.json is at revision {head.revision}, epoch {head.epoch}, but this "
             f"node has seen revision {me.revision}, epoch {me.epoch}: the bucket went back in time",
-            hint="find out whether the bucket was restored from a copy; nothing was written",
+            hint="nothing was written; if the bucket was restored from an older copy and that is to "
+            "hold: ckptsync repair accept-rollback",
         )
 
 

@@ -196,8 +196,8 @@ def head_lost(where: str, me: Remembered) -> HeadLost:
     return HeadLost(
         f"{where}: head.json is gone, though this node has seen revision {me.revision} of it: "
         "the list of checkpoints is lost, not empty",
-        hint="is its disk mounted, its endpoint right? Else put head.json back, or push to a "
-        "prefix of its own",
+        hint="is its disk mounted, its endpoint right? Else put head.json back, or: "
+        "ckptsync repair rebuild-head",
     )
 
 

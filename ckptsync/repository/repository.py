@@ -209,5 +209,6 @@ def require_no_manifest(store: ObjectStore) -> None:
         raise HeadLost(
             f"{store.name}: head.json is gone, but {stray.key} is there: "
             "the list of checkpoints is lost, not empty",
-            hint="put head.json back from an older version of the object or a copy of the bucket",
+            hint="put head.json back from an older version of the object or a copy of the bucket, "
+            "or: ckptsync repair rebuild-head",
         )

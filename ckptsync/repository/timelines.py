@@ -29,21 +29,26 @@ def on_path(entry: Entry, path: Mapping[int, int]) -> bool:
     return entry.seq <= path.get(entry.timeline, 0)
 
 
+def newest_live(head: Head) -> Entry | None:
+    """On the path, of those in head itself; None where there is none."""
+    way = path(head)
+    live = (each for each in reversed(head.checkpoints) if each.state == "live")
+    return next((each for each in live if on_path(each, way)), None)
+
+
 def latest_fault(head: Head, latest: Entry | None) -> str | None:
     """Why what head calls `latest` cannot be it. `latest` is its entry, None where there is none.
 
     It is live, and lies on the path. Where it is null, no checkpoint in head is both.
     """
-    way = path(head)
     if head.latest is None:
-        live = (each for each in reversed(head.checkpoints) if each.state == "live")
-        newest = next((each for each in live if on_path(each, way)), None)
+        newest = newest_live(head)
         return None if newest is None else f"latest is null, though checkpoint {newest.id} is live"
     if latest is None:
         return f"latest is checkpoint {head.latest}, which is not among the checkpoints"
     if latest.state != "live":
         return f"latest is checkpoint {latest.id}, which is {latest.state}"
-    if not on_path(latest, way):
+    if not on_path(latest, path(head)):
         return (
             f"latest is checkpoint {latest.id} of timeline {latest.timeline}, "
             f"which timeline {head.timeline} did not come from"

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from ckptsync.hashing import Digest, Hash
 from ckptsync.model import Engine, File, LocalCheckpoint
+from ckptsync.sources.quarantine import Quarantine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +136,15 @@ class Layout(Protocol):
         A crash at any step leaves the old checkpoint or the new one; calling it again finishes.
         Raises, before it changes anything, IntegrityError if the engine could not resume from it,
         EngineRunning, and SourceError if something else lies in the way.
+        """
+        ...
+
+    def vacate(self, root: Path, quarantine: Quarantine) -> None:
+        """Move out of a storage root that is there all that the engine would resume from.
+
+        What is not the engine's stays. No crash leaves a root from which the engine would resume
+        something that was never there; calling it again moves the rest. Raises EngineRunning,
+        before it changes anything.
         """
         ...
 

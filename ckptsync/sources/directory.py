@@ -25,11 +25,14 @@ from ckptsync.sources.disk import sync_directory
 from ckptsync.sources.faults import explained
 from ckptsync.sources.listing import require_root
 from ckptsync.sources.pin import OpenFiles
-from ckptsync.sources.publish import Quarantine, install
+from ckptsync.sources.publish import install
+from ckptsync.sources.quarantine import Quarantine
 from ckptsync.sources.restorable import require_tree, unfit
 
 NAME: Final = "directory"
 QUIET: Final = timedelta(seconds=30)
+
+_YOUNGEST: Final = (1 << 64, 0)  # the rank of a file, which may name the newest checkpoint
 
 
 def utc_now() -> datetime:
@@ -87,17 +90,23 @@ class Directory:
     def publish(self, staged: Staged, root: Path) -> None:
         name = staged.engine.id
         self.require_restorable(staged.engine, staged.files(), staged.directories)
-        if self.engine_running():
-            raise EngineRunning(
-                f"an engine is running in {root}, says the hook engine_running",
-                hint="stop the engine first",
-            )
+        self._require_stopped(root)
         with explained(root, "published"):
             staged.begin()
-            quarantine = Quarantine(staged)
+            quarantine = Quarantine(staged.work, staged.engine.id)
             install(staged, name, root, quarantine)
             for rival in self._rivals(root, name):
                 quarantine.take(root / rival.name)
+            sync_directory(root)
+            quarantine.sync()
+
+    def vacate(self, root: Path, quarantine: Quarantine) -> None:
+        """The oldest goes first: until the last one is moved, the newest is still there."""
+        self._require_stopped(root)
+        with explained(root, "vacated"):
+            ours = [path for path in root.iterdir() if not is_hidden(path.name)]
+            for path in sorted(ours, key=self._rank):
+                quarantine.take(path)
             sync_directory(root)
             quarantine.sync()
 
@@ -106,6 +115,17 @@ class Directory:
 
     def engine_running(self) -> bool | None:
         return None if self._engine_running is None else self._engine_running()
+
+    def _rank(self, path: Path) -> tuple[int, int]:
+        is_directory = path.is_dir() and not path.is_symlink()
+        return self._examine(path).rank if is_directory else _YOUNGEST
+
+    def _require_stopped(self, root: Path) -> None:
+        if self.engine_running():
+            raise EngineRunning(
+                f"an engine is running in {root}, says the hook engine_running",
+                hint="stop the engine first",
+            )
 
     def _rivals(self, root: Path, name: str) -> list[Candidate]:
         others = [each for each in self._candidates(root) if each.name != name]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ckptsync.errors import LocalDiskFull, SourceError
+from ckptsync.model import Progress, ignore
 from ckptsync.sources.faults import creating, explained
 
 DIRECTORY: Final = 0o755
@@ -32,6 +33,11 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 def sync_directory(path: Path) -> None:
     """Make the names in a directory survive a power cut."""
+    _with_descriptor(path, os.fsync)
+
+
+def sync_file(path: Path) -> None:
+    """Make a file's content, mode and times survive a power cut."""
     _with_descriptor(path, os.fsync)
 
 
@@ -94,7 +100,7 @@ def write_all(descriptor: int, data: bytes | memoryview, position: int) -> None:
         rest, position = rest[written:], position + written
 
 
-def copy(source: int, target: int) -> None:
+def copy(source: int, target: int, *, progress: Progress = ignore) -> None:
     """Copy one open file into an empty one: shares its blocks where the filesystem can."""
     with suppress(OSError):  # another filesystem, or one that cannot share blocks
         ioctl(target, _FICLONE, source)
@@ -102,18 +108,22 @@ def copy(source: int, target: int) -> None:
     position = 0
     while moved := _copy_piece(source, target, position):
         position += moved
+        progress(moved)
     if position != os.fstat(source).st_size:  # some network filesystems end a copy early
         raise OSError(errno.EIO, f"the copy ended after {position:,} bytes")
 
 
-def copy_file(source: Path, target: Path) -> None:
-    """A durable copy at a path that does not exist."""
+def copy_file(
+    source: Path, target: Path, *, durable: bool = True, progress: Progress = ignore
+) -> None:
+    """A copy at a path that does not exist. Its name is the caller's to sync."""
     from_descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         to_descriptor = os.open(target, CREATE, 0o600)
         try:
-            copy(from_descriptor, to_descriptor)
-            os.fsync(to_descriptor)
+            copy(from_descriptor, to_descriptor, progress=progress)
+            if durable:
+                os.fsync(to_descriptor)
         finally:
             os.close(to_descriptor)
     finally:

@@ -28,9 +28,10 @@ from ckptsync.sources.feldera_files import (
     read_dependencies,
     read_state,
 )
-from ckptsync.sources.feldera_publish import publish
+from ckptsync.sources.feldera_publish import publish, vacate
 from ckptsync.sources.listing import names, require_root
 from ckptsync.sources.pin import OpenFiles
+from ckptsync.sources.quarantine import Quarantine
 
 NAME: Final = "feldera"
 
@@ -83,6 +84,9 @@ class Feldera:
 
     def publish(self, staged: Staged, root: Path) -> None:
         publish(staged, root)
+
+    def vacate(self, root: Path, quarantine: Quarantine) -> None:
+        vacate(root, quarantine)
 
     def derived(self, engine: Engine, files: Sequence[File], hash_: Hash) -> Derived:
         state = f"{engine.id}/{STATE}"

@@ -14,6 +14,7 @@ from ckptsync.sources import disk, pidlock
 from ckptsync.sources.base import Staged
 from ckptsync.sources.faults import creating, explained
 from ckptsync.sources.feldera_files import (
+    ACTIVATED,
     CATALOG,
     STATE,
     catalog_of,
@@ -26,9 +27,14 @@ from ckptsync.sources.feldera_manifest import (
     require_dependencies,
     require_restorable,
 )
-from ckptsync.sources.publish import Quarantine, install
+from ckptsync.sources.publish import install
+from ckptsync.sources.quarantine import Quarantine
 
 JOURNAL: Final = "steps.bin"  # a directory, despite its name
+
+_STATUS: Final = "status.json"  # what its engine was last asked to be
+_SCRATCH: Final = "datafusion-tmp"
+_MUTABLE: Final = ".mut"  # the end of the name of what is being written
 
 _NOTHING: Final = catalog_of([])
 
@@ -51,7 +57,7 @@ def publish(staged: Staged, root: Path) -> None:
     with pidlock.held(root), explained(root, "published"):
         batches, missing = _batches(staged, root)
         staged.begin()
-        quarantine = Quarantine(staged)
+        quarantine = Quarantine(staged.work, staged.engine.id)
         for file in missing:
             staged.place(file, root / file.path)
         disk.sync_directory(root)
@@ -74,6 +80,26 @@ def publish(staged: Staged, root: Path) -> None:
                 quarantine.take(path)
         disk.sync_directory(root)
         quarantine.sync()
+
+
+def vacate(root: Path, quarantine: Quarantine) -> None:
+    """Leave a storage root as one in which no engine ever ran, but for its lock.
+
+    The catalog goes first and the checkpoints last: an engine refuses to start in between.
+    """
+    with pidlock.held(root), explained(root, "vacated"):
+        found = [path for path in sorted(root.iterdir()) if _is_engines(path.name)]
+        for path in sorted(found, key=lambda path: (path.name != CATALOG, is_uuid(path.name))):
+            quarantine.take(path)
+            if path.name == CATALOG:
+                disk.sync_directory(root)
+        disk.sync_directory(root)
+        quarantine.sync()
+
+
+def _is_engines(name: str) -> bool:
+    known = (CATALOG, STATE, JOURNAL, ACTIVATED, _STATUS, _SCRATCH)
+    return name in known or name.endswith(_MUTABLE) or is_batch(name) or is_uuid(name)
 
 
 def _is_fresh(root: Path) -> bool:

@@ -3,62 +3,28 @@
 import os
 import shutil
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 
 from ckptsync.model import File
 from ckptsync.sources import disk
-from ckptsync.sources.base import Staged
+from ckptsync.sources.base import Layout, Staged
 from ckptsync.sources.faults import creating, explained
-from ckptsync.sources.staging import ASSEMBLING
+from ckptsync.sources.quarantine import Quarantine
+from ckptsync.sources.staged_files import ASSEMBLING
 
 
-class Quarantine:
-    """Where `publish` keeps what it moves out of the way. Made when first needed."""
+def set_aside(layout: Layout, root: Path, work: Path) -> Path | None:
+    """Empty a storage root into the quarantine of a work directory.
 
-    def __init__(self, staged: Staged) -> None:
-        self._home = staged.work / "quarantine"
-        self._id = staged.engine.id
-        self._made: Path | None = None
-
-    def take(self, path: Path) -> None:
-        """Move a file or directory here. The directory it was in is the caller's to sync."""
-        with explained(path, "moved to quarantine"):
-            path.rename(self._directory() / path.name)
-
-    def keep_copy(self, path: Path) -> None:
-        """For a file that is about to be replaced; the first copy of a name counts."""
-        with explained(path, "copied to quarantine"):
-            copy = self._directory() / path.name
-            if not copy.exists():
-                disk.copy_file(path, copy)
-
-    def swap(self, new: Path, old: Path) -> None:
-        """Put `new` where `old` is, in one step where the filesystem can."""
-        with explained(old, "replaced"):
-            slot = self._directory() / old.name
-            # Not swapped where it was assembled: a crash would leave the old one among scratch.
-            new.rename(slot)
-            if not disk.exchange(slot, old):
-                slot.rename(new)
-                old.rename(slot)
-                new.rename(old)
-
-    def sync(self) -> None:
-        """Make the moves survive a power cut."""
-        if self._made is not None:
-            with explained(self._made, "synced"):
-                disk.sync_directory(self._made)
-
-    def _directory(self) -> Path:
-        if self._made is None:
-            self._home.mkdir(mode=0o700, exist_ok=True)
-            now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-            made = self._home / f"{now}-{self._id}"
-            made.mkdir(mode=0o700)
-            disk.sync_directory(self._home)
-            self._made = made
-        return self._made
+    Gives where its contents are now, None if there were none; after a crash, calling it again
+    moves the rest. Raises EngineRunning, SourceError, PermissionRefused.
+    """
+    if not root.exists():
+        return None
+    disk.require_same_filesystem(work, root)
+    quarantine = Quarantine(work, layout.name)
+    layout.vacate(root, quarantine)
+    return quarantine.path
 
 
 def install(staged: Staged, name: str, root: Path, quarantine: Quarantine) -> None:

@@ -82,6 +82,7 @@ class Activations:
             transaction.execute(SCHEMA)
 
     def newest(self) -> Activation | None:
+        """The one that was saved last."""
         return self._one("ORDER BY number DESC LIMIT 1")
 
     def unfinished(self) -> Activation | None:
@@ -98,7 +99,7 @@ class Activations:
         return self._one("WHERE request = ?", request)
 
     def save(self, activation: Activation) -> Activation:
-        """Remember how it stands, as a new one or in place of what was remembered of it."""
+        """Remember how it stands, in place of what was remembered of it, as the newest."""
         row = (
             activation.request,
             activation.started_at.isoformat(),
@@ -115,11 +116,10 @@ class Activations:
             int(activation.detach_replica),
             int(activation.engine_stopped),
         )
-        updates = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS)
         with self._database.transaction() as transaction:
             transaction.execute(
-                f"INSERT INTO activation ({_NAMES}) VALUES ({', '.join('?' * len(row))})"  # noqa: S608 - constants
-                f" ON CONFLICT (request) DO UPDATE SET {updates}",
+                f"INSERT OR REPLACE INTO activation ({_NAMES})"  # noqa: S608 - constants
+                f" VALUES ({', '.join('?' * len(row))})",
                 row,
             )
         return activation

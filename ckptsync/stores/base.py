@@ -31,6 +31,8 @@ class ObjectInfo:
 class Fetched:
     data: bytes
     version: Version
+    replica: bool = False
+    """The store itself brought it here from another bucket; False where it does not tell."""
 
 
 class ObjectStore(Protocol):

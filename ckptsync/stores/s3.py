@@ -124,7 +124,11 @@ class S3Store:
             with closing(reply["Body"]) as body:
                 require_at_most(self.name, key, reply["ContentLength"], limit=limit)
                 data = body.read()
-            return Fetched(data=data, version=Version(reply["ETag"]))
+            return Fetched(
+                data=data,
+                version=Version(reply["ETag"]),
+                replica=reply.get("ReplicationStatus") == "REPLICA",
+            )
 
     def read_into(self, key: str, start: int, into: memoryview) -> None:
         if not into:  # an empty range cannot be asked for

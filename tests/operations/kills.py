@@ -1,4 +1,4 @@
-"""Push and pull killed at each write to the disk; then the same command again.
+"""Push, pull and a standby killed at each write to the disk; then the same command again.
 
     python -m tests.operations.kills SCENARIO LAYOUT SLICE SLICES DIRECTORY
 
@@ -18,11 +18,19 @@ import pytest
 import structlog
 
 from ckptsync.errors import Refused
+from ckptsync.model import ignore
 from ckptsync.stores.local import LocalStore
 from tests.crashes import killed
 from tests.fakes import feldera_engine
 from tests.fakes.feldera_engine import Engine, Sizes
 from tests.operations.invariants import Seen, require_sound
+from tests.operations.standbys import (
+    activate,
+    activated_copy,
+    poll,
+    repository_and_head,
+    standing_by,
+)
 from tests.pipelines import Host, a_small_checkpoint, contents, wanted
 
 SMALL: Final = Sizes(traces=1, new_batches=2, batch_bytes=5000, state_bytes=100)
@@ -38,6 +46,10 @@ class World:
     @property
     def host(self) -> Host:
         return Host(home=self.home / "host-a", layout=self.layout, parallel=1)
+
+    @property
+    def standby(self) -> Host:
+        return replace(self.host, home=self.home / "host-b", node="host-b")
 
     @property
     def store(self) -> LocalStore:
@@ -194,6 +206,79 @@ def pull_elsewhere_scenario(world: World) -> tuple[Act, Check, Check]:
     return act, half, whole
 
 
+def poll_scenario(world: World, *, beside: bool = False) -> tuple[Act, Check, Check]:
+    """The standby holds the first checkpoint, and comes to hold the second one too.
+
+    Or the first lies `beside` in its storage, and much of it is in the second.
+    """
+    written, ids = write_checkpoints(world, 2, push=2)
+    if beside:
+        world.standby.restore(world.store, wanted(ids[0]))
+    else:
+        hold(world, ids[0])
+    storage = contents(world.standby.root)
+    stored = require_sound(world.store)
+
+    def act(each: World) -> None:
+        poll(each.standby, each.store)
+
+    def half(each: World) -> None:
+        assert contents(each.standby.root) == storage, "a poll writes into the storage"
+        assert ready(each, written) in (None if beside else ids[0], ids[1])
+
+    def whole(each: World) -> None:
+        assert ready(each, written) == ids[1]
+        assert require_sound(each.store, since=stored) == stored
+
+    return act, half, whole
+
+
+def activation_scenario(world: World, *, over: bool = False) -> tuple[Act, Check, Check]:
+    """The last pull, of what a standby holds, and its publication: `over` another checkpoint."""
+    written, ids = write_checkpoints(world, 2, push=2)
+    if over:
+        world.standby.restore(world.store, wanted(ids[0]))
+    poll(world.standby, world.store)
+    stored = require_sound(world.store)
+
+    def act(each: World) -> None:
+        with standing_by(each.standby, each.store) as standby:
+            activate(standby, each.store)
+
+    def half(each: World) -> None:
+        require_nothing_half(each.standby, written, set(ids if over else ids[1:]))
+
+    def whole(each: World) -> None:
+        assert found(each.standby, ids[1]) == written[ids[1]]
+        if each.layout == "feldera":
+            resumed = feldera_engine.resume(each.standby.root)
+            assert resumed is not None
+            assert resumed.uuid == ids[1]
+        assert not (each.standby.work / "files").exists(), "the staging area is left behind"
+        with standing_by(each.standby, each.store) as standby:
+            assert standby.newest() is None
+        assert require_sound(each.store, since=stored) == stored
+
+    return act, half, whole
+
+
+def hold(world: World, id: str) -> None:
+    """Let the standby hold that one, as it would if it were the latest."""
+    with standing_by(world.standby, world.store) as standby:
+        repository, at = repository_and_head(world.store)
+        entry = next(each for each in at.head.checkpoints if each.engine_id == id)
+        standby.stage(repository, entry, read_only=False, progress=ignore)
+
+
+def ready(world: World, written: Written) -> str | None:
+    """What the standby could publish now, without its bucket; found whole once that is done."""
+    with activated_copy(world.standby) as (copy, warm):
+        if warm is None:
+            return None
+        assert found(copy, warm.entry.engine_id) == written[warm.entry.engine_id]
+        return warm.entry.engine_id
+
+
 SCENARIOS: Final[dict[str, Callable[[World], tuple[Act, Check, Check]]]] = {
     "first push": lambda world: push_scenario(world, pushed_before=0),
     "second push": lambda world: push_scenario(world, pushed_before=1),
@@ -201,6 +286,10 @@ SCENARIOS: Final[dict[str, Callable[[World], tuple[Act, Check, Check]]]] = {
     "plain pull": lambda world: pull_scenario(world, plain=True),
     "pull back": lambda world: pull_scenario(world, back=True),
     "pull elsewhere": pull_elsewhere_scenario,
+    "poll": poll_scenario,
+    "poll beside": lambda world: poll_scenario(world, beside=True),
+    "activation": activation_scenario,
+    "activation over": lambda world: activation_scenario(world, over=True),
 }
 
 

@@ -73,7 +73,7 @@ def test_of_two_that_create_at_once_the_loser_is_not_told_of_a_takeover(
             host.push_new("ckpt-1", bucket)
 
     for store in (Odd(bucket, create_first), bucket):
-        with pytest.raises(ForeignWriter, match="created by node 'host-a'") as caught:
+        with pytest.raises(ForeignWriter, match="written by node 'host-a'") as caught:
             other.push(store)
         assert caught.value.exit_code == 11
         assert "took over" not in str(caught.value)

@@ -20,7 +20,7 @@ from ckptsync.operations.pull import Restored, Wish, pull
 from ckptsync.operations.resolve import LATEST, Kept
 from ckptsync.repository.head import Entry
 from ckptsync.repository.repository import read_head
-from ckptsync.sources.publish import Quarantine
+from ckptsync.sources.quarantine import Quarantine
 from ckptsync.stores.base import ObjectStore
 from ckptsync.stores.memory import MemoryStore
 from tests.fakes import feldera_engine

@@ -8,6 +8,7 @@ from ckptsync.hashing import Hash
 from ckptsync.model import File, FileDigest, LocalCheckpoint
 from ckptsync.sources.base import Layout, Pinned, PinnedFile
 from ckptsync.sources.digests import Digests
+from ckptsync.sources.staged_files import StagedFiles
 from ckptsync.sources.staging import Staging, nothing
 from ckptsync.state.database import Database
 from ckptsync.state.statcache import StatCache
@@ -85,14 +86,10 @@ class Sample:
     def listed(self) -> Iterator[File]:
         return iter(self.files)
 
-    def staging(
-        self, work: Path, root: Path, digests: Digests, *, on_begin: Callable[[], None] = nothing
-    ) -> Staging:
+    def staging(self, staged: StagedFiles, *, on_begin: Callable[[], None] = nothing) -> Staging:
         """Not filled yet."""
         return Staging(
-            work,
-            root,
-            digests,
+            staged,
             engine=self.engine,
             files=self.listed,
             directories=self.directories,
@@ -103,11 +100,21 @@ class Sample:
         self, work: Path, root: Path, digests: Digests, *, on_begin: Callable[[], None] = nothing
     ) -> Staging:
         """What the operation does: verify what is there, fetch what is missing."""
-        staging = self.staging(work, root, digests, on_begin=on_begin)
-        staging.recover()
+        staged = StagedFiles(work, root, digests)
+        staged.recover()
+        return self.fill(self.staging(staged, on_begin=on_begin))
+
+    def fill(self, staging: Staging) -> Staging:
         for file in self.files:
             if not staging.has(file):
                 with staging.create(file) as staged:
                     staged.write_at(0, memoryview(self.data[file.path]))
                     staged.commit()
         return staging
+
+    def publish(self, layout: Layout, work: Path, root: Path, digests: Digests) -> None:
+        """A whole pull."""
+        staged = StagedFiles(work, root, digests)
+        staged.recover()
+        layout.publish(self.fill(self.staging(staged)), root)
+        staged.discard()

@@ -253,9 +253,7 @@ FILES = {path: data for path, data in PUBLISHED.items() if data is not None}
 
 
 def publish(sample: Sample, work: Path, root: Path, digests: Digests) -> None:
-    staging = sample.pull(work, root, digests)
-    Directory(root).publish(staging, root)
-    staging.discard()
+    sample.publish(Directory(root), work, root, digests)
 
 
 def test_a_checkpoint_is_put_beside_the_others(

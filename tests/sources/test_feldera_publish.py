@@ -59,9 +59,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def publish(sample: Sample, work: Path, root: Path, digests: Digests) -> None:
-    staging = sample.pull(work, root, digests)
-    Feldera(root).publish(staging, root)
-    staging.discard()
+    sample.publish(Feldera(root), work, root, digests)
 
 
 def uuid_of(found: Resumed | None) -> str | None:

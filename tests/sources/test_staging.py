@@ -11,6 +11,7 @@ from ckptsync.errors import LocalDiskFull, SourceError, Vanished
 from ckptsync.model import Engine, File
 from ckptsync.sources import disk
 from ckptsync.sources.digests import Digests
+from ckptsync.sources.staged_files import StagedFiles
 from ckptsync.sources.staging import Staging
 from tests.limits import files_limited_to
 from tests.sources.samples import digest_of, make_digests
@@ -45,12 +46,18 @@ def digests(tmp_path: Path) -> Digests:
 
 
 @pytest.fixture
-def staging(work: Path, root: Path, digests: Digests) -> Staging:
-    return open_staging(work, root, digests)
+def staged(work: Path, root: Path, digests: Digests) -> StagedFiles:
+    return StagedFiles(work, root, digests)
 
 
-def open_staging(work: Path, root: Path, digests: Digests) -> Staging:
-    return Staging(work, root, digests, engine=ENGINE, files=lambda: iter(FILES.values()))
+@pytest.fixture
+def staging(staged: StagedFiles) -> Staging:
+    return staging_in(staged)
+
+
+def staging_in(staged: StagedFiles, *files: File) -> Staging:
+    """Of those files, or of all."""
+    return Staging(staged, engine=ENGINE, files=lambda: iter(files or FILES.values()))
 
 
 def write(staging: Staging, path: str) -> None:
@@ -114,12 +121,26 @@ def test_one_staged_file_serves_every_file_of_its_digest(
     assert parts(work) == [], "the last one is moved, not copied"
 
 
-def test_special_permissions_are_dropped(work: Path, root: Path, digests: Digests) -> None:
+def test_what_was_not_settled_is_synced_before_it_is_placed(
+    staging: Staging, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(disk, "sync_filesystem", synced.append)
+    write(staging, "c1/two")
+    write(staging, "c1/none")
+
+    staging.place(FILES["c1/two"], tmp_path / "two")
+    staging.place(FILES["c1/none"], tmp_path / "none")
+
+    assert synced == [staging.work], "once, and a power cut leaves no hole"
+
+
+def test_special_permissions_are_dropped(staged: StagedFiles, root: Path) -> None:
     file = file_of("c1/x", b"one", mode=0o6755)
-    staging = Staging(work, root, digests, engine=ENGINE, files=lambda: iter([file]))
-    with staging.create(file) as staged:
-        staged.write_at(0, memoryview(b"one"))
-        staged.commit()
+    staging = staging_in(staged, file)
+    with staging.create(file) as part:
+        part.write_at(0, memoryview(b"one"))
+        part.commit()
 
     staging.place(file, root / "x")
 
@@ -169,8 +190,9 @@ def test_the_next_run_uses_what_a_crash_left_and_verifies_it(
     (work / "files" / "aa").mkdir(exist_ok=True)
     (work / "files" / "aa" / "of-another-checkpoint").write_bytes(b"other")
 
-    again = open_staging(work, root, digests)
-    again.recover()
+    recovered = StagedFiles(work, root, digests)
+    recovered.recover()
+    again = staging_in(recovered)
 
     assert [path for path in DATA if again.has(FILES[path])] == ["c1/one", "c1/twin", "c1/two"]
     assert len(parts(work)) == 2
@@ -185,8 +207,9 @@ def test_the_next_run_uses_what_a_crashed_publish_had_moved(
     (work / "assembling" / "c1").mkdir(parents=True)
     staging.place(FILES["c1/two"], work / "assembling" / "c1" / "two.part")
 
-    again = open_staging(work, root, digests)
-    again.recover()
+    recovered = StagedFiles(work, root, digests)
+    recovered.recover()
+    again = staging_in(recovered)
 
     assert not (work / "assembling").exists()
     again.place(FILES["c1/two"], root / "two")
@@ -240,7 +263,7 @@ def test_the_root_is_made_when_publishing_begins_and_not_before(
     work: Path, root: Path, digests: Digests
 ) -> None:
     root.rmdir()
-    staging = open_staging(work, root, digests)
+    staging = staging_in(StagedFiles(work, root, digests))
     write(staging, "c1/two")
     assert not root.exists()
 
@@ -257,7 +280,7 @@ def test_what_should_hold_root_or_work_is_never_made(
     places[missing] = tmp_path / "unmounted" / missing
 
     with pytest.raises(SourceError, match="its parent directory is not there") as raised:
-        open_staging(places["work"], places["root"], digests)
+        StagedFiles(places["work"], places["root"], digests)
 
     assert not isinstance(raised.value, Vanished), "it will not come back by itself"
     assert raised.value.hint == f"mount its disk, or create {tmp_path / 'unmounted'}"
@@ -266,17 +289,19 @@ def test_what_should_hold_root_or_work_is_never_made(
 
 def test_where_nothing_can_be_made_it_says_so(digests: Digests) -> None:
     with pytest.raises(SourceError, match="/proc takes no new files") as raised:
-        open_staging(Path("/proc/work"), Path("/proc/root"), digests)
+        StagedFiles(Path("/proc/work"), Path("/proc/root"), digests)
 
     assert not isinstance(raised.value, Vanished)
     assert raised.value.hint is not None
 
 
-def test_discarding_leaves_only_the_quarantine(staging: Staging, work: Path) -> None:
+def test_discarding_leaves_only_the_quarantine(
+    staged: StagedFiles, staging: Staging, work: Path
+) -> None:
     write(staging, "c1/two")
     (work / "quarantine").mkdir()
 
-    staging.discard()
+    staged.discard()
 
     assert [path.name for path in work.iterdir()] == ["quarantine"]
     assert not staging.has(FILES["c1/two"])
@@ -285,11 +310,11 @@ def test_discarding_leaves_only_the_quarantine(staging: Staging, work: Path) -> 
 def test_discarding_leaves_no_directory_that_was_made_for_it(
     work: Path, root: Path, digests: Digests
 ) -> None:
-    open_staging(work, root, digests).discard()
+    StagedFiles(work, root, digests).discard()
     assert not work.exists()
 
     work.mkdir(mode=0o700)
-    open_staging(work, root, digests).discard()
+    StagedFiles(work, root, digests).discard()
     assert list(work.iterdir()) == [], "another's directory stays"
 
 
@@ -326,7 +351,7 @@ def test_another_filesystem_is_an_error_that_names_the_setting(
         tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere,
         pytest.raises(SourceError, match="on another filesystem") as raised,
     ):
-        open_staging(Path(elsewhere), root, digests)
+        StagedFiles(Path(elsewhere), root, digests)
 
     assert raised.value.hint is not None
     assert "work_path" in raised.value.hint
@@ -375,7 +400,7 @@ def test_directories_are_exchanged_in_one_step(tmp_path: Path) -> None:
         disk.exchange(tmp_path / "one", tmp_path / "absent")
 
 
-def test_the_list_of_files_may_be_read_many_times(work: Path, root: Path, digests: Digests) -> None:
+def test_the_list_of_files_may_be_read_many_times(staged: StagedFiles) -> None:
     calls = 0
 
     def files() -> Iterator[File]:
@@ -383,6 +408,6 @@ def test_the_list_of_files_may_be_read_many_times(work: Path, root: Path, digest
         calls += 1
         return iter(FILES.values())
 
-    staging = Staging(work, root, digests, engine=ENGINE, files=files)
+    staging = Staging(staged, engine=ENGINE, files=files)
     assert list(staging.files()) == list(staging.files()) == list(FILES.values())
     assert calls == 3

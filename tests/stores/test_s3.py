@@ -21,7 +21,8 @@ from ckptsync.errors import (
     StoreError,
     Unavailable,
 )
-from ckptsync.stores.base import Expect, ObjectStore, Version
+from ckptsync.stores.base import Expect, Fetched, ObjectStore, Version
+from ckptsync.stores.retry import Backoff, Retrying
 from ckptsync.stores.s3 import S3Options, S3Store
 from ckptsync.stores.s3_faults import Answer
 from tests.servers import Reply, S3Server, free_ports, refusal, scripted
@@ -434,3 +435,20 @@ def test_a_hint_says_what_to_do() -> None:
 def test_an_answer_without_a_body_still_has_a_reason() -> None:
     assert Answer(status=403, code="", message="").reason == "the answer was HTTP 403"
     assert Answer(status=403, code="X", message="y").reason == "X: y"
+
+
+@pytest.mark.parametrize(
+    ("status", "replica"),
+    [("REPLICA", True), ("COMPLETED", False), ("PENDING", False), (None, False)],
+)
+def test_an_object_that_the_service_replicated_here_is_told_from_one_that_was_written_here(
+    status: str | None, replica: bool
+) -> None:
+    headers = {"ETag": '"e"'} | ({} if status is None else {"x-amz-replication-status": status})
+    with (
+        scripted(Reply(body=b"body", headers=headers)) as (server, _),
+        opened(server.options()) as store,
+    ):
+        fetched = Retrying(store, Backoff(), lambda _: True).get("key", limit=10)
+
+    assert fetched == Fetched(data=b"body", version=Version('"e"'), replica=replica)

@@ -1,0 +1,165 @@
+"""Taking the epoch of a bucket: from then on no other node can commit there."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from uuid import uuid4
+
+import structlog
+
+from ckptsync.errors import Diverged, Fenced, NotFound, PrimaryActive, Refused
+from ckptsync.model import Role
+from ckptsync.operations import fence
+from ckptsync.operations.pipeline import Pipeline
+from ckptsync.operations.roles import become, role_of
+from ckptsync.operations.writing import (
+    create_repository,
+    require_fit,
+    require_own,
+)
+from ckptsync.repository import claim, nodes
+from ckptsync.repository.claim import Claimant
+from ckptsync.repository.head import Head
+from ckptsync.repository.register import Register
+from ckptsync.repository.repository import HeadAt, Repository
+from ckptsync.state.activation import Activation, Stage
+from ckptsync.state.identity import Remembered
+
+log = structlog.get_logger()
+
+Judge = Callable[[Head], None]
+"""Raises what speaks against taking the epoch that a head has."""
+
+
+def is_in(head: Head, activation: Activation, me: Remembered) -> bool:
+    """Whether head's writer is this node, by this very activation."""
+    return head.writer.request == activation.request and head.writer.instance in me.instances
+
+
+def take(
+    pipeline: Pipeline, activation: Activation, *, judge: Judge, detach_replica: bool
+) -> Activation:
+    """Become the writer, still activating; the same activation may do so again.
+
+    `judge` is asked about each head that is swapped, unless it is this activation's own already.
+
+    Raises what `judge` raises, Diverged or Refused; Fenced if another node was quicker; Refused
+    for a head that is a replica; WrongRepository, RollbackDetected, HeadLost, UnfitStore. After
+    CannotTell and StoreError the activation is to be gone on with.
+    """
+    register = pipeline.register()
+    repository, first = _opened(pipeline, register)
+    me = pipeline.state.identity.remembered()
+    resumed = is_in(first, activation, me)
+    if activation.epoch is not None and not resumed:
+        raise _overtaken(pipeline, first)
+    require_fit(pipeline)
+    by = Claimant(
+        node=pipeline.node.name,
+        node_id=me.node_id,
+        instance=str(uuid4()),
+        request=activation.request,
+    )
+    pipeline.state.identity.begin(repository.descriptor.repository_id, by.instance)
+    activation = pipeline.state.activations.save(
+        replace(activation, stage=Stage.FENCING, instance=by.instance, problem=None)
+    )
+    at = pipeline.store.now()
+    passed: int | None = None
+
+    def decide(old: HeadAt) -> Head | None:
+        nonlocal passed
+        head = old.head
+        if head.writer.instance == by.instance:
+            return None  # stored after all, when no answer came
+        if head.epoch != first.epoch:
+            raise _overtaken(pipeline, head)
+        if old.replica and not detach_replica:
+            raise Refused(
+                f"{pipeline.store.name}: the store marks head.json as a replica of another "
+                "bucket's: what is written there may be overwritten, and fences nobody",
+                hint="activate on the bucket it comes from, or end the replication and say "
+                "--detach-replica",
+            )
+        if resumed:
+            return claim.reclaimed(head, by, at)
+        if head.revision != passed:
+            judge(head)
+            passed = head.revision  # once: a swap that was not answered may still be on its way
+        latest = repository.find(head, head.latest) if head.latest else None
+        return claim.claimed(head, by, latest, _reason(activation), at)
+
+    try:
+        head = register.change(decide, landed=lambda head: head.writer.instance == by.instance)
+    except (Diverged, Fenced, Refused) as error:
+        # By a head that no swap of ours can follow any more.
+        if activation.epoch is None:
+            _abandon(pipeline, activation, str(error))
+        raise
+    log.warning("epoch.taken", epoch=head.epoch, displaced=first.writer.node)
+    return pipeline.state.activations.save(
+        replace(
+            activation,
+            stage=Stage.PUBLISHED if activation.in_place else Stage.FENCED,
+            epoch=head.epoch,
+            timeline=head.timeline,
+            latest=head.latest,
+        )
+    )
+
+
+def give_up(pipeline: Pipeline, activation: Activation, why: str) -> None:
+    """End an activation of which another node has the epoch.
+
+    This node is what it was before, a standby above all, unless its engine may have been started.
+    """
+    held = activation.epoch is not None
+    if held and (activation.in_place or activation.stage >= Stage.CONFIRMED):
+        fence.lose(pipeline, why)
+    elif held or role_of(pipeline) is Role.ACTIVATION_FAILED:
+        become(pipeline, Role.STANDBY, reason=why)
+    _abandon(pipeline, activation, why)
+
+
+def _abandon(pipeline: Pipeline, activation: Activation, why: str) -> None:
+    pipeline.state.activations.save(replace(activation, stage=Stage.ABANDONED, problem=why))
+
+
+def guard(pipeline: Pipeline, head: Head) -> None:
+    """Raises PrimaryActive if the writer that would be displaced seems alive."""
+    writer = head.writer
+    if not pipeline.takeover.guard or writer.released_to == pipeline.node.name:
+        return
+    seen = nodes.read(pipeline.store, writer.node)
+    if seen is None or not seen.fresh:
+        return
+    beat = seen.heartbeat
+    if beat is not None and (beat.node_id != writer.node_id or beat.machine == pipeline.machine):
+        return
+    age, to = max(seen.age.total_seconds(), 0), writer.released_to
+    raise PrimaryActive(
+        f"{pipeline.store.name}: its primary, node '{writer.node}', was alive {age:.0f} s ago"
+        + (f", and gives it to node '{to}'" if to else ""),
+        hint=f"'ckptsync switchover' there loses nothing; is it gone, wait "
+        f"{nodes.FRESH.seconds} s or say --force",
+    )
+
+
+def _opened(pipeline: Pipeline, register: Register) -> tuple[Repository, Head]:
+    try:
+        head = register.read().head
+    except NotFound:
+        create_repository(pipeline)
+        head = register.read().head
+    return require_own(pipeline, head), head
+
+
+def _overtaken(pipeline: Pipeline, head: Head) -> Fenced:
+    writer = head.writer.node
+    return Fenced(
+        f"{pipeline.store.name}: node '{writer}' took over at epoch {head.epoch} meanwhile",
+        hint=f"ckptsync topology {pipeline.node.pipeline}",
+    )
+
+
+def _reason(activation: Activation) -> str:
+    return f"activate: {activation.reason}" if activation.reason else "activate"
