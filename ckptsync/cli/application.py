@@ -11,13 +11,25 @@ from ckptsync import __version__
 from ckptsync.cli.invocation import Invocation
 
 COMMANDS: Final = {
+    "run": "Keep pipelines in sync: the daemon.",
     "push": "Push the newest complete checkpoint to the bucket.",
     "pull": "Pull a checkpoint from the bucket.",
     "list": "List local checkpoints and those in the bucket, side by side.",
     "show": "Show what one checkpoint in the bucket holds.",
     "status": "Show how a pipeline and its bucket are doing.",
+    "topology": "Show the nodes of a pipeline: their roles, and how far behind they are.",
+    "history": "Show who was primary when, and what was run on this node.",
+    "activate": "Make this node the primary of a pipeline.",
+    "switchover": "Give a pipeline to a standby, with nothing lost.",
+    "rejoin": "Make a node that was displaced a standby.",
+    "pause": "Let the daemon push and pull nothing by itself.",
+    "resume": "End a pause: let the daemon push or pull by itself again.",
+    "reload": "Let the daemon read its configuration anew.",
+    "may-start": "Tell a pipeline's unit whether its engine may start on this host.",
     "verify": "Check that checkpoints are whole.",
     "doctor": "Try out everything that a pipeline depends on.",
+    "diverged": "Settle which state counts after this node ran without the bucket.",
+    "repair": "Mend a bucket whose head was lost, or went back in time.",
     "config": "Check a configuration, print an example, or translate one.",
 }
 """With the first line of their help."""
@@ -30,7 +42,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"ckptsync.cli.commands.{cmd_name}").command
+        module = cmd_name.replace("-", "_")
+        command: click.Command = import_module(f"ckptsync.cli.commands.{module}").command
         return command
 
     def resolve_command(
@@ -62,7 +75,7 @@ class Commands(click.Group):
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
-    help="What is logged on stderr; warnings if not told.",
+    help="What is logged on stderr; warnings if not told, by 'run' more.",
 )
 @click.option("--json-logs", is_flag=True, help="Log lines of JSON.")
 @click.version_option(__version__, message="%(prog)s %(version)s")
@@ -82,6 +95,7 @@ def application(
     from ckptsync import log
     from ckptsync.cli.console import Sentences
 
-    level = log_level or ("info" if verbose else "warning")
-    log.configure(json=json_logs, level=level, told=Sentences)
+    invocation.log_level = log_level or ("info" if verbose else None)
+    invocation.json_logs = json_logs
+    log.configure(json=json_logs, level=invocation.log_level or "warning", told=Sentences)
     invocation.config_path = config

@@ -3,10 +3,13 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from ckptsync.units import parse_duration
 
 if TYPE_CHECKING:
     from ckptsync.config.model import Config
@@ -22,6 +25,9 @@ class Invocation:
     """Set once the process was asked to end."""
     config_path: Path | None = None
     json: bool = False
+    log_level: str | None = None
+    """None: what suits the command."""
+    json_logs: bool = False
 
     def config(self, *, secrets: bool = False) -> "Config":
         """With `secrets` their files must be readable. Raises ConfigError, PermissionRefused."""
@@ -44,6 +50,33 @@ def json_option(command: F) -> F:
         callback=_remember_json,
         help="Print one JSON document in place of text.",
     )(command)
+
+
+def engine_stopped_option(command: F) -> F:
+    return click.option(
+        "--engine-stopped",
+        is_flag=True,
+        help="Your word that no engine runs there, where the layout cannot tell.",
+    )(command)
+
+
+def yes_option(command: F) -> F:
+    return click.option("--yes", is_flag=True, help="Ask nothing.")(command)
+
+
+def duration(
+    _context: click.Context, _parameter: click.Parameter, given: str | None
+) -> timedelta | None:
+    """The callback of an option that takes one, written as in the configuration."""
+    if given is None:
+        return None
+    try:
+        parsed = parse_duration(given)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    if not parsed:
+        raise click.BadParameter("it has to be longer than nothing")
+    return parsed
 
 
 def _remember_json(context: click.Context, _parameter: click.Parameter, value: bool) -> None:

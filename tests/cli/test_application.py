@@ -72,5 +72,5 @@ def test_a_pipeline_argument_comes_last_and_may_be_left_out() -> None:
         assert command is not None
         arguments = [each for each in command.params if isinstance(each, click.Argument)]
         if arguments:
-            assert arguments[-1].name == "name"
+            assert arguments[-1].name in ("name", "names")
             assert not arguments[-1].required

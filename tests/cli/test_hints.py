@@ -13,9 +13,9 @@ import ckptsync
 from ckptsync.cli.application import COMMANDS, application
 
 _PACKAGE: Final = Path(ckptsync.__file__).parent
-_PROSE: Final = {"itself", "wrote", "knows", "as", "on", "line"}
+_PROSE: Final = {"itself", "is", "wrote", "knows", "as", "on", "line"}
 """What follows the program's name where a sentence goes on."""
-_LATER: Final = {"activate", "rejoin", "repair", "release", "switchover", "drill", "prune"}
+_LATER: Final = {"release", "drill", "prune"}
 """Commands that this version does not have."""
 
 
@@ -40,11 +40,12 @@ def _options() -> Iterator[str]:
     pending: list[click.Command] = [application]
     while pending:
         command = pending.pop()
-        yield from (option for each in command.params for option in each.opts)
+        for each in command.params:
+            yield from (*each.opts, *each.secondary_opts)
         if isinstance(command, click.Group):
             context = click.Context(command)
-            names = command.list_commands(context)
-            pending += [each for name in names if (each := command.get_command(context, name))]
+            found = (command.get_command(context, name) for name in command.list_commands(context))
+            pending += [each for each in found if each is not None]
 
 
 def test_no_message_names_a_command_that_is_not_there() -> None:

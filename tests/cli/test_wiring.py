@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ import structlog
 from ckptsync.cli import wiring
 from ckptsync.config.load import parse
 from ckptsync.config.model import Config
-from ckptsync.errors import ConfigError, IntegrityError, PermissionRefused
+from ckptsync.errors import Cancelled, ConfigError, IntegrityError, PermissionRefused
 from ckptsync.hashing import Hash
+from ckptsync.hooks import Hook
+from ckptsync.operations.pipeline import StandbySettings, Takeover
 
 
 def _config(tmp_path: Path, pipeline: str = "", sync: str = "", bucket: str = "") -> Config:
@@ -49,6 +52,73 @@ def test_every_setting_arrives(tmp_path: Path) -> None:
         assert (pipeline.creation.chunk_size, pipeline.creation.pack_below) == (8 << 20, 1 << 10)
         assert pipeline.stop is stop
         assert pipeline.now().tzinfo is not None
+
+
+def test_how_a_pipeline_takes_over_arrives(tmp_path: Path) -> None:
+    config = _config(
+        tmp_path,
+        """
+        [pipelines.orders.activation]
+        guard = "off"
+        on_pull_failure = "local"
+        max_staleness = "1h"
+        start_unverified = false
+        """,
+        'standby = true\nstart_from_checkpoint = "latest"\nfail_if_no_checkpoint = true\n'
+        "warm_keep = 5",
+    )
+    with wiring.wire(config, "orders", threading.Event()) as pipeline:
+        assert pipeline.takeover == Takeover(
+            guard=False,
+            on_pull_failure="local",
+            max_staleness=timedelta(hours=1),
+            start_unverified=False,
+        )
+        assert pipeline.standby == StandbySettings(
+            initially=True, start_from="latest", required=True, warm_keep=5
+        )
+
+
+def test_what_is_not_said_of_taking_over_is_cautious(tmp_path: Path) -> None:
+    with wiring.wire(_config(tmp_path), "orders", threading.Event()) as pipeline:
+        assert pipeline.takeover == Takeover()
+        assert pipeline.standby == StandbySettings()
+
+
+def test_every_hook_arrives_with_what_it_is_told(tmp_path: Path) -> None:
+    lines = [f"{hook} = ['sh', '-c', 'echo {hook}']" for hook in Hook]
+    config = _config(tmp_path, "\n".join(["[pipelines.orders.hooks]", 'timeout = "9s"', *lines]))
+    with wiring.wire(config, "orders", threading.Event()) as pipeline:
+        hooks = pipeline.hooks
+
+    assert hooks.commands == {hook: ("sh", "-c", f"echo {hook}") for hook in Hook}
+    assert hooks.timeout == timedelta(seconds=9)
+    assert hooks.environment == {
+        "CKPTSYNC_PIPELINE": "orders",
+        "CKPTSYNC_NODE": "host-a",
+        "CKPTSYNC_STORAGE_PATH": f"{tmp_path}/storage",
+        "CKPTSYNC_CONFIG": f"{tmp_path}/config.toml",
+    }
+
+
+def test_without_hooks_there_are_none(tmp_path: Path) -> None:
+    with wiring.wire(_config(tmp_path), "orders", threading.Event()) as pipeline:
+        assert not any(pipeline.hooks.has(hook) for hook in Hook)
+
+
+def test_a_layout_that_cannot_tell_asks_the_hook_until_it_is_stopped(tmp_path: Path) -> None:
+    silent = _config(tmp_path, 'layout = "directory"')
+    config = _config(
+        tmp_path, 'layout = "directory"\nhooks = { engine_running = ["sh", "-c", "exit 3"] }'
+    )
+    stop = threading.Event()
+    with wiring.wire(silent, "orders", stop) as pipeline:
+        assert pipeline.layout.engine_running() is None
+    with wiring.wire(config, "orders", stop) as pipeline:
+        assert pipeline.layout.engine_running() is False
+        stop.set()
+        with pytest.raises(Cancelled):
+            pipeline.layout.engine_running()
 
 
 def test_work_lies_beside_the_storage_unless_it_is_said_where(tmp_path: Path) -> None:

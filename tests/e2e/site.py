@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -36,12 +36,15 @@ class Site:
     layout: str = "feldera"
     sync: Mapping[str, Any] = field(default_factory=dict)
     hook: tuple[str, ...] | None = None
+    hooks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Others than engine_running, of every pipeline."""
+    activation: Mapping[str, Any] = field(default_factory=dict)
     secret: str | None = None
 
     @classmethod
-    def on_disk(cls, home: Path, **settings: Any) -> Self:
-        """With a directory for a bucket."""
-        bucket = home / "bucket"
+    def on_disk(cls, home: Path, *, bucket: Path | None = None, **settings: Any) -> Self:
+        """With a directory for a bucket, which other hosts may share."""
+        bucket = bucket or home / "bucket"
         bucket.mkdir(parents=True, exist_ok=True)
         return cls(home=home, buckets={"orders": f"file://{bucket}"}, **settings)
 
@@ -88,6 +91,8 @@ class Site:
                 'directory = { quiet = "0s" }' if self.layout == "directory" else "",
                 'repository = { chunk_size = "4MiB", pack_below = "64KiB" }',
                 "" if self.hook is None else f"hooks.engine_running = {json.dumps(self.hook)}",
+                *(f"hooks.{key} = {json.dumps(argv)}" for key, argv in self.hooks.items()),
+                *(f"activation.{key} = {json.dumps(it)}" for key, it in self.activation.items()),
                 f"[pipelines.{name}.sync]",
                 f'bucket = "{bucket}"',
                 *(f"{key} = {json.dumps(value)}" for key, value in self.sync.items()),
@@ -124,14 +129,20 @@ class Site:
         )
         return self.checked(done.returncode, done.stdout or "", done.stderr)
 
-    def start(self, *arguments: str, stderr: int = subprocess.PIPE) -> "Running":
+    def start(
+        self,
+        *arguments: str,
+        stdin: int = subprocess.DEVNULL,
+        stdout: int = subprocess.PIPE,
+        stderr: int = subprocess.PIPE,
+    ) -> "Running":
         if not self.config.exists():
             self.write_config()
         process = subprocess.Popen(
             [COMMAND, *arguments],
             env=self.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdin=stdin,
+            stdout=stdout,
             stderr=stderr,
             text=True,
         )
@@ -151,12 +162,12 @@ class Running:
 
     def done(self) -> Done:
         out, err = self.process.communicate(timeout=PATIENCE)
-        return self.site.checked(self.process.returncode, out, err or "")
+        return self.site.checked(self.process.returncode, out or "", err or "")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.communicate()
+        with self.process:  # closes its pipes
+            if self.process.poll() is None:
+                self.process.kill()

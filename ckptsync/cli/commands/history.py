@@ -70,7 +70,7 @@ def _document(event: Event) -> Mapping[str, Any]:
                 "at": documents.time(event.at),
                 "timeline": timeline.id,
                 "epoch": timeline.epoch,
-                "node": event.node,
+                "node": timeline.node,
                 "reason": timeline.reason,
                 "parent": None
                 if fork is None
@@ -122,7 +122,7 @@ def _cells(event: Event) -> Sequence[str]:
 
 
 def _how_it_began(event: Began) -> Iterator[str]:
-    node = "" if event.node is None else f" ({event.node})"
+    node = "" if event.timeline.node is None else f" ({event.timeline.node})"
     yield f"{event.timeline.reason}{node}"
     fork = event.timeline.parent
     if fork is not None:

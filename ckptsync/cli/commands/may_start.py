@@ -32,7 +32,7 @@ _PATIENCE: Final = {
 def command(invocation: Invocation, name: str | None, fresh: bool) -> Answer:
     """Tell a pipeline's unit whether its engine may start on this host.
 
-    For ExecStartPre= of that unit. The exit code is 0 if this node is the primary, says the
+    For ExecCondition= of that unit. The exit code is 0 if this node is the primary, says the
     bucket, or was when the bucket last answered (unless activation.start_unverified is false);
     11 if another node took over, or an operator has to judge; 13 on a standby, before an
     activation is through, or where the engine would start from nothing although there is a

@@ -8,7 +8,12 @@ import click
 
 from ckptsync.cli import ask, wiring
 from ckptsync.cli.answer import Answer
-from ckptsync.cli.invocation import Invocation, json_option, pipeline_argument
+from ckptsync.cli.invocation import (
+    Invocation,
+    engine_stopped_option,
+    json_option,
+    pipeline_argument,
+)
 from ckptsync.cli.progress import bar
 from ckptsync.cli.wording import described
 from ckptsync.config.model import Config
@@ -36,11 +41,7 @@ from ckptsync.units import format_size
     help="Pull into a new directory, not into the pipeline's storage.",
 )
 @click.option("--force", is_flag=True, help="Put aside a local checkpoint that was never pushed.")
-@click.option(
-    "--engine-stopped",
-    is_flag=True,
-    help="Your word that no engine runs there, where the layout cannot tell.",
-)
+@engine_stopped_option
 @click.option("--error-if-none", is_flag=True, help="Exit with 4 if there is no checkpoint.")
 @json_option
 @click.pass_obj

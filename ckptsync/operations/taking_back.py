@@ -1,0 +1,30 @@
+"""Taking back what a switchover gave away, where no daemon has it in hand."""
+
+import threading
+
+from ckptsync.errors import Cancelled, NothingToDo
+from ckptsync.model import Role
+from ckptsync.operations.pipeline import Pipeline
+from ckptsync.operations.roles import role_of
+from ckptsync.operations.start import start
+from ckptsync.operations.switchover import resume
+
+
+def take_back(pipeline: Pipeline) -> Role:
+    """What this node is then: the primary again, unless another one was quicker.
+
+    Raises NothingToDo where no switchover is under way; what `start` and `resume` raise.
+    """
+    if pipeline.state.handovers.current() is None and role_of(pipeline) is not Role.RELEASED:
+        raise NothingToDo(f"no switchover of pipeline '{pipeline.node.pipeline}' is under way")
+    role = start(pipeline)
+    if role not in (Role.PRIMARY, Role.RELEASED):
+        return role
+    withdraw = threading.Event()
+    withdraw.set()
+    try:
+        resume(pipeline, withdraw)
+    except Cancelled:
+        if role_of(pipeline) is not Role.PRIMARY:
+            raise
+    return role_of(pipeline)
