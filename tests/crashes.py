@@ -125,13 +125,15 @@ def _counted_write(call: Callable[..., int], countdown: _Countdown) -> Callable[
 
 
 def _counted_transaction(countdown: _Countdown) -> Callable[..., Any]:
-    """SQLite writes by itself: here the commit is the write."""
+    """SQLite writes by itself: here the commit is the write, if it has anything to write."""
     original = Database.transaction
 
     @contextmanager
     def transaction(self: Database) -> Iterator[Any]:
         with original(self) as connection:
+            before = connection.total_changes
             yield connection
-            countdown.tick()
+            if connection.total_changes > before:
+                countdown.tick()
 
     return transaction

@@ -29,7 +29,7 @@ from ckptsync.errors import (
 )
 from ckptsync.hooks import Hook
 from ckptsync.model import CheckpointId, Progress, Role, ignore
-from ckptsync.operations.claiming import Judge, give_up, guard, take
+from ckptsync.operations.claiming import Judge, give_up, guard, insist, take
 from ckptsync.operations.engine import require_stopped
 from ckptsync.operations.finishing import facts, finish, publish_what_is_here, run_unfenced
 from ckptsync.operations.orders import Activate
@@ -37,7 +37,6 @@ from ckptsync.operations.pipeline import Pipeline
 from ckptsync.operations.roles import become, role_of
 from ckptsync.operations.standby import Standby
 from ckptsync.repository import claim, epochs
-from ckptsync.repository.head import Head
 from ckptsync.state.activation import Activation, Stage
 
 log = structlog.get_logger()
@@ -191,7 +190,7 @@ def _fenced(
         require_stopped(pipeline, word=order.engine_stopped)
     if activation.stage is Stage.BEGUN:
         _require_no_veto(pipeline, activation)
-    judge = anything if order.force else partial(guard, pipeline)
+    judge = insist if order.force else partial(guard, pipeline)
     try:
         return take(pipeline, activation, judge=judge, detach_replica=order.detach_replica)
     except _AWAY as error:
@@ -201,10 +200,6 @@ def _fenced(
         log.critical("activation.unfenced", error=str(error))
         begun = replace(activation, problem=str(error))
         return publish_what_is_here(pipeline, begun, standby)
-
-
-def anything(_head: Head) -> None:
-    """The judge of an operator who insists."""
 
 
 def _require_no_veto(pipeline: Pipeline, activation: Activation) -> None:

@@ -144,6 +144,10 @@ def guard(pipeline: Pipeline, head: Head) -> None:
     )
 
 
+def insist(_head: Head) -> None:
+    """The judge of an operator who does."""
+
+
 def _opened(pipeline: Pipeline, register: Register) -> tuple[Repository, Head]:
     try:
         head = register.read().head

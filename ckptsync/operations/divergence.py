@@ -7,8 +7,8 @@ import structlog
 from ckptsync.errors import Diverged, PrimaryActive, Refused
 from ckptsync.hooks import Hook
 from ckptsync.model import Role
-from ckptsync.operations.activate import Activated, anything, go_on_in_place
-from ckptsync.operations.claiming import guard
+from ckptsync.operations.activate import Activated, go_on_in_place
+from ckptsync.operations.claiming import guard, insist
 from ckptsync.operations.orders import SettleDivergence
 from ckptsync.operations.pipeline import Pipeline
 from ckptsync.operations.rejoin import Rejoined, make_standby
@@ -51,7 +51,7 @@ def settle_divergence(
         raise Refused(f"this node is {role_of(pipeline)}: nothing has diverged")
     if order.keep == "local":
         claim = _claim(pipeline, _unfenced(pipeline))
-        return go_on_in_place(pipeline, claim, standby, judge=anything)
+        return go_on_in_place(pipeline, claim, standby, judge=insist)
     pipeline.hooks.run(Hook.ON_FENCED, {"role": str(Role.DIVERGED)}, stop=pipeline.stop)
     reason = "the bucket's state is kept"
     return make_standby(pipeline, engine_stopped=order.engine_stopped, reason=reason)

@@ -94,6 +94,8 @@ class Following:
             return None
         if isinstance(found, Empty):
             resolve.require_never_filled(found, me, pipeline.node, where)
+            if me.repository_id is None and found.descriptor is not None:
+                identity.joined(found.descriptor.repository_id)
             return found
         repository, at = found
         require_own_repository(repository.descriptor, me, pipeline.node, where)

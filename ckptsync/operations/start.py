@@ -64,7 +64,11 @@ def _resumed(pipeline: Pipeline, activation: Activation, role: Role) -> Role:
     if is_in(head, activation, pipeline.state.identity.remembered()):
         return Role.ACTIVATING
     log.warning("activation.given_up", node=head.writer.node, epoch=head.epoch)
-    give_up(pipeline, activation, f"node '{head.writer.node}' took over at epoch {head.epoch}")
+    if activation.epoch is None:
+        why = "it was interrupted before it took the epoch"
+    else:
+        why = f"node '{head.writer.node}' took over at epoch {head.epoch}"
+    give_up(pipeline, activation, why)
     now = role_of(pipeline)
     return role if now is Role.STOPPED else now
 

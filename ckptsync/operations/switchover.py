@@ -54,11 +54,13 @@ def switchover(
 
     `withdraw` is set to take it back while the other node has not taken it.
 
-    Raises NotPrimary, Fenced; Refused if that node is no standby that is alive; what stopping
-    and pushing raise: then this node goes on. Then what `await_taken` raises; after a stop of
-    the process `resume` goes on at the next start.
+    Raises, with nothing done, NotPrimary, Fenced and what else head says against this node;
+    Refused if the other is no standby that is alive. What stopping and pushing raise: then this
+    node goes on. Then what `await_taken` raises; after a stop of the process `resume` goes on at
+    the next start.
     """
     require_primary(pipeline)
+    _require_writer(pipeline)
     _require_standby(pipeline, order.to)
     handovers = pipeline.state.handovers
     handovers.save(_handover(pipeline, order, released=False))
@@ -127,6 +129,12 @@ def await_taken(pipeline: Pipeline, withdraw: threading.Event) -> SwitchedOver:
 def _handover(pipeline: Pipeline, order: Switchover, *, released: bool) -> Handover:
     """The other node gets its time from now on."""
     return Handover(node=order.to, deadline=pipeline.now() + order.timeout, released=released)
+
+
+def _require_writer(pipeline: Pipeline) -> None:
+    """Before the engine is stopped in vain."""
+    head = pipeline.register().read().head
+    epochs.require_writer(head, pipeline.state.identity.remembered(), pipeline.store.name)
 
 
 def _require_standby(pipeline: Pipeline, node: str) -> None:

@@ -1,4 +1,4 @@
-"""A proxy before an S3 server that holds chosen requests until it is told to let them through."""
+"""A proxy before an S3 server: it notes requests, and holds chosen ones until it is opened."""
 
 import http.client
 import threading
@@ -6,11 +6,24 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from time import monotonic
 from urllib.parse import urlsplit
 
 from tests.servers import S3Server
 
 _PATIENCE = 60.0  # seconds, until a test that forgot to open the gate fails by itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A request that was answered."""
+
+    method: str
+    path: str
+    """Without the question mark and what follows it."""
+    status: int
+    at: float
+    """When it came, on the monotonic clock."""
 
 
 @dataclass
@@ -23,6 +36,10 @@ class Gate:
     free: int
     reached: threading.Event = field(default_factory=threading.Event)
     opened: threading.Event = field(default_factory=threading.Event)
+    away: threading.Event = field(default_factory=threading.Event)
+    """While it is set nobody answers."""
+    asked: list[Asked] = field(default_factory=list)
+    """In the order of the answers."""
     passed: int = 0
     """Requests that the gate was meant for."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -47,8 +64,12 @@ def gate(server: S3Server, method: str, part: str, *, free: int) -> Iterator[Gat
         protocol_version = "HTTP/1.1"
 
         def forward(self) -> None:
+            came = monotonic()
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             keeper.pass_through(self.command, self.path)
+            if keeper.away.is_set():
+                self.close_connection = True
+                return
             with closing(http.client.HTTPConnection(behind, timeout=_PATIENCE)) as connection:
                 # The Host header is signed: the server has to see the one that the client sent.
                 connection.putrequest(self.command, self.path, skip_host=True)
@@ -58,6 +79,14 @@ def gate(server: S3Server, method: str, part: str, *, free: int) -> Iterator[Gat
                 connection.endheaders(body)
                 reply = connection.getresponse()
                 data = reply.read()
+            keeper.asked.append(
+                Asked(
+                    method=self.command,
+                    path=urlsplit(self.path).path,
+                    status=reply.status,
+                    at=came,
+                )
+            )
             self.send_response_only(reply.status)
             for name, value in reply.getheaders():
                 if name.lower() not in {"transfer-encoding", "connection", "content-length"}:

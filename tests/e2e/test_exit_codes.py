@@ -342,7 +342,7 @@ def test_13_for_another_life_of_the_engine(site: Site) -> None:
         (("false",), 0, "pulled "),
         (("sh", "-c", "exit 3"), 0, "pulled "),
         (("sh", "-c", "exit 2"), 16, "exited with 2"),
-        (("sh", "-c", "kill -9 $$"), 16, "exited with -9"),
+        (("sh", "-c", "kill -9 $$"), 16, "was ended by signal 9"),
         (("nonesuch",), 16, "could not be run"),
         (None, 13, "--engine-stopped"),
     ],

@@ -12,7 +12,7 @@ import json
 import os
 import random
 import shutil
-import threading
+import signal
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -103,13 +103,16 @@ class Engine:
             os.close(self._lock)
             self._lock = None
 
-    def run(self, count: int, *, interval: float = 0, stop: threading.Event | None = None) -> None:
-        """Write this many checkpoints, then return; or when asked to stop."""
-        stop = stop or threading.Event()
+    def run(
+        self, count: int, *, interval: float = 0, stop: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Write this many checkpoints, then return; or after one more once it is to stop."""
         for _ in range(count):
+            last = stop()
             self.checkpoint()
-            if stop.wait(interval):
+            if last:
                 return
+            time.sleep(interval)
 
     def __enter__(self) -> Self:
         self.start()
@@ -383,6 +386,11 @@ def _is_uuid(name: str) -> bool:
     return False
 
 
+def _resumed(root: Path) -> dict[str, Any] | None:
+    found = resume(root)
+    return None if found is None else {"uuid": found.uuid, "files": contents(root, found.uuid)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("root", type=Path)
@@ -395,6 +403,10 @@ def main() -> None:
     parser.add_argument("--drain", type=float, default=0.0, help="seconds until it is complete")
     parser.add_argument("--durable", action="store_true", help="sync as the engine does")
     parser.add_argument("--hold", action="store_true", help="keep the lock until stdin ends")
+    parser.add_argument("--resumed", type=Path, help="write what it resumes from, as JSON")
+    parser.add_argument(
+        "--last", action="store_true", help="at SIGTERM write one more checkpoint, and end"
+    )
     args = parser.parse_args()
     sizes = Sizes(batch_bytes=args.batch_bytes, new_batches=args.new_batches)
     engine = Engine(
@@ -405,9 +417,14 @@ def main() -> None:
         drain=lambda: time.sleep(args.drain),
         record=args.record,
     )
+    asked: list[int] = []
+    if args.last:
+        signal.signal(signal.SIGTERM, lambda number, _frame: asked.append(number))
     with engine:
+        if args.resumed is not None:
+            args.resumed.write_text(json.dumps(_resumed(args.root)))
         print("started", flush=True)
-        engine.run(args.count, interval=args.interval)
+        engine.run(args.count, interval=args.interval, stop=lambda: bool(asked))
         print("done", flush=True)
         if args.hold:
             input()

@@ -1,6 +1,7 @@
 """Others who touch the bucket, and a store that lets a test decide about each call."""
 
 import secrets
+import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -57,15 +58,20 @@ class Odd(FaultyStore):
 
 
 class Late(FaultyStore):
-    """Does not answer the first swap of head, and carries it out at the second look at head."""
+    """Does not answer one swap of head, and carries it out at the second look at head."""
 
-    def __init__(self, inner: ObjectStore) -> None:
+    def __init__(self, inner: ObjectStore, *, swap: int = 0) -> None:
+        """`swap` is the number of that swap, counted from 0."""
         super().__init__(inner)
+        self._before = swap
         self._looks = 0
         self._late: Callable[[], Version] | None = None
 
     def put(self, key: str, body: Body, *, expect: Version | Expect = Expect.ANYTHING) -> Version:
         if key != keys.HEAD or self._late is not None:
+            return super().put(key, body, expect=expect)
+        self._before -= 1
+        if self._before >= 0:
             return super().put(key, body, expect=expect)
         data = bytes(body)
         self._late = lambda: super(Late, self).put(key, data, expect=expect)
@@ -80,11 +86,15 @@ class Late(FaultyStore):
 
 
 def before(number: int, meddle: Callable[[], object]) -> Decide:
-    """A `decide` that lets somebody else act just before a call."""
+    """A `decide` that lets somebody else act just before a call, once."""
+    lock, done = threading.Lock(), False
 
     def decide(at: int, _call: Call) -> None:
-        if at == number:
-            meddle()
+        nonlocal done
+        with lock:  # two threads may be told the same number
+            if at >= number and not done:
+                done = True
+                meddle()
 
     return decide
 

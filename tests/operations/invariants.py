@@ -7,6 +7,7 @@ from ckptsync.errors import NotFound
 from ckptsync.repository import descriptor as descriptors
 from ckptsync.repository.head import Entry, Head
 from ckptsync.repository.repository import Repository, read_head
+from ckptsync.repository.timelines import latest_fault
 from ckptsync.stores.base import ObjectStore
 
 
@@ -25,8 +26,9 @@ class Seen:
 def require_sound(store: ObjectStore, *, since: Seen | None = None) -> Seen | None:
     """Read everything that head names; None where there is no head yet.
 
-    Every object of every live or retired checkpoint is there, whole; latest is one of them;
-    steps never go down along a timeline; nothing went back since an earlier look.
+    Every object of every live or retired checkpoint is there, whole; latest is one of them, and
+    on the way that the active timeline took; steps never go down along a timeline, nor epochs;
+    at each epoch one node has committed; nothing went back since an earlier look.
     """
     try:
         head = read_head(store).head
@@ -37,16 +39,19 @@ def require_sound(store: ObjectStore, *, since: Seen | None = None) -> Seen | No
     repository = Repository(store=store, descriptor=descriptors.read(store))
     repository.require_own(head)
     seen = Seen(head=head, entries=tuple(reversed(list(repository.entries(head)))))
+    committed_by: dict[int, str] = {}
     for entry in seen.entries:
         if entry.state != "bad":
-            _require_whole(repository, entry)
+            node = _require_whole(repository, entry)
+            assert committed_by.setdefault(entry.epoch, node) == node, "two writers at one epoch"
     _require_ordered(seen)
     if since is not None:
         _require_not_back(since, seen)
     return seen
 
 
-def _require_whole(repository: Repository, entry: Entry) -> None:
+def _require_whole(repository: Repository, entry: Entry) -> str:
+    """The node that committed it."""
     manifest = repository.manifest(entry)
     assert manifest.header.timeline == entry.timeline
     assert manifest.engine.id == entry.engine_id
@@ -55,6 +60,7 @@ def _require_whole(repository: Repository, entry: Entry) -> None:
         data = repository.store.get(stored.key, limit=stored.size).data
         assert len(data) == stored.size, stored.key
         assert repository.descriptor.hash.of(data) == stored.digest, stored.key
+    return manifest.header.writer.node
 
 
 def _require_ordered(seen: Seen) -> None:
@@ -64,8 +70,9 @@ def _require_ordered(seen: Seen) -> None:
     assert all(number < head.next_seq for number in numbers)
     ids = {entry.id: entry for entry in seen.entries}
     assert len(ids) == len(seen.entries)
-    if head.latest is not None:
-        assert ids[head.latest].state == "live"
+    assert latest_fault(head, None if head.latest is None else ids[head.latest]) is None
+    assert all(one.epoch <= other.epoch for one, other in pairwise(seen.entries))
+    assert all(entry.epoch <= head.epoch for entry in seen.entries)
     timelines = {timeline.id: timeline for timeline in head.timelines}
     assert head.timeline in timelines
     for timeline in timelines.values():
@@ -80,5 +87,6 @@ def _require_not_back(before: Seen, after: Seen) -> None:
     assert after.head.epoch >= before.head.epoch
     assert after.head.next_seq >= before.head.next_seq
     assert {entry.id for entry in before.entries} <= {entry.id for entry in after.entries}
+    assert {each.id for each in before.head.timelines} <= {each.id for each in after.head.timelines}
     if after.head.revision == before.head.revision:
         assert after.head == before.head

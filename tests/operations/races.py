@@ -12,6 +12,7 @@ from ckptsync.errors import (
 )
 from ckptsync.operations.push import PushReport
 from ckptsync.repository import keys
+from ckptsync.stores.base import ObjectStore
 from ckptsync.stores.memory import MemoryStore
 from tests.fakes.stores import Call, FaultyStore
 from tests.operations.actors import (
@@ -64,5 +65,5 @@ def at_each_call(
         yield copy, store, outcome
 
 
-def snapshot_with_probes(store: MemoryStore) -> dict[str, bytes]:
+def snapshot_with_probes(store: ObjectStore) -> dict[str, bytes]:
     return {info.key: store.get(info.key, limit=1 << 30).data for info in store.walk("")}

@@ -56,9 +56,7 @@ def test_nothing_has_happened_to_a_new_pipeline(host: Host, bucket: MemoryStore)
 
 
 def test_the_newest_comes_first_wherever_it_is_remembered() -> None:
-    began = Began(
-        timeline=Timeline(id=1, epoch=1, reason="create", at=NOON), left_behind=0
-    )
+    began = Began(timeline=Timeline(id=1, epoch=1, reason="create", at=NOON), left_behind=0)
     primary, push, pull = _role(1, Role.PRIMARY), _run(2), _run(3, "pull")
 
     events = merged([began], [primary], [pull, push], limit=20)

@@ -22,6 +22,7 @@ from ckptsync.hashing import Hash
 from ckptsync.model import ignore
 from ckptsync.operations.pipeline import StandbySettings
 from ckptsync.operations.standby import Poll, Standby
+from ckptsync.operations.writing import create_repository
 from ckptsync.repository import keys
 from ckptsync.repository.repository import read_head
 from ckptsync.stores.memory import MemoryStore
@@ -166,6 +167,19 @@ def test_nothing_anywhere_is_no_error_while_the_primary_has_not_pushed_yet(
     polled = poll(other, bucket, MemoryStore(SEED))
 
     assert polled == Poll(head=None, warm=None, staged=None, fetched=0)
+
+
+def test_a_repository_that_holds_nothing_yet_is_known_from_then_on(
+    host: Host, other: Host, bucket: MemoryStore
+) -> None:
+    with host.running(bucket) as pipeline:
+        create_repository(pipeline)
+
+    with other.running(bucket) as pipeline:
+        Standby(pipeline).poll(progress=ignore)
+
+        known = pipeline.state.identity.remembered().repository_id
+    assert known == read_head(bucket).head.repository_id, "so the standby gives signs of life there"
 
 
 # An id

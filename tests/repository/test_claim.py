@@ -95,6 +95,27 @@ def test_confirming_an_older_one_records_where_the_timeline_really_goes_on() -> 
     assert claim.behind(first.latest, head.latest) == 2
 
 
+def test_confirming_what_is_not_live_any_more_leaves_the_newest_before_it_the_latest() -> None:
+    states = ("live", "retired", "live")
+    changed = tuple(
+        each.model_copy(update={"state": state})
+        for each, state in zip(HEAD.checkpoints, states, strict=True)
+    )
+    first = claimed(HEAD.model_copy(update={"checkpoints": changed}))
+
+    head = claim.confirmed(first, first.entry(an_id(2)))
+
+    assert head.latest == an_id(1)
+    assert head.timelines[-1].parent is not None
+    assert head.timelines[-1].parent.checkpoint == an_id(2)
+    assert fault(head) is None
+
+
+def test_nothing_is_left_behind_by_a_fork_at_what_is_newer_than_the_latest() -> None:
+    assert claim.behind(an_id(2), an_id(3)) == 0
+    assert claim.behind(None, an_id(3)) == 0
+
+
 def test_confirming_what_the_bucket_never_had_begins_a_timeline_of_its_own() -> None:
     head = claim.confirmed(claimed(), None)
 
