@@ -53,6 +53,7 @@ def _facts(said: Snapshot, now: datetime) -> Iterator[tuple[str, str]]:
     if said.pulling is not None:
         yield "pulling", said.pulling
     for what, at, failure in (
+        ("start", None, said.last_start_failure),
         ("push", said.next_push_at, said.last_push_failure),
         ("pull", said.next_pull_at, said.last_pull_failure),
     ):
@@ -88,6 +89,7 @@ def _document(said: Snapshot) -> Mapping[str, Any]:
         "pulling": said.pulling,
         "next_push_at": _time(said.next_push_at),
         "next_pull_at": _time(said.next_pull_at),
+        "start_problem": _problem(said.last_start_failure),
         "push_problem": _problem(said.last_push_failure),
         "pull_problem": _problem(said.last_pull_failure),
     }

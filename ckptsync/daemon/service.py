@@ -58,6 +58,7 @@ class Service:
             self.fail(bug)
             raise
         finally:
+            log.info("daemon.stopping")
             self._notifier.stopping("stopping")
             self._end()
 
@@ -139,7 +140,7 @@ class Service:
             if interval is not None:
                 self._notifier.watchdog()
             self._require_hope()
-            if self._reload_asked:
+            if self._reload_asked and not self._changing.locked():
                 self._reload_asked = False
                 threading.Thread(target=self._reload_on_signal, name="reload", daemon=True).start()
             if self._crew.missing and monotonic() - filled > _FILL_EVERY:

@@ -101,6 +101,8 @@ class Snapshot:
     running: Asked | None
     queued: tuple[Asked, ...]
     """In the order in which they will run."""
+    last_start_failure: Failure | None
+    """Why this node could not find out yet what it is; None once it has."""
     last_push_failure: Failure | None
     """None once a push has succeeded again."""
     last_pull_failure: Failure | None

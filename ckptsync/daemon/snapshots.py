@@ -6,15 +6,7 @@ from ckptsync.errors import CkptsyncError
 from ckptsync.failure import Failure
 from ckptsync.operations.standby import Poll
 from ckptsync.operations.warm import WarmCheckpoint
-from ckptsync.state.role import RoleChange
 from ckptsync.state.switchover import Handover
-
-
-def problem(current: RoleChange | None, start: CkptsyncError | None) -> str | None:
-    """Why it could not start comes before what its role says."""
-    if start is not None:
-        return str(start)
-    return None if current is None else current.problem
 
 
 def failure(error: CkptsyncError | None) -> Failure | None:

@@ -81,14 +81,13 @@ def switchover(
 def resume(pipeline: Pipeline, withdraw: threading.Event) -> SwitchedOver | None:
     """Go on with a switchover that a crash or a stop interrupted; None where there is none.
 
-    Raises what `await_taken` raises.
+    Call where `start` has found the role. Raises what `await_taken` raises.
     """
-    role, handovers = role_of(pipeline), pipeline.state.handovers
-    if role is Role.RELEASED:
+    if role_of(pipeline) is Role.RELEASED:
         return await_taken(pipeline, withdraw)
-    if role is Role.PRIMARY and handovers.current() is not None:
+    if pipeline.state.handovers.current() is not None:
         _start_engine(pipeline)  # it had been stopped, and this node goes on
-    handovers.end()
+        pipeline.state.handovers.end()
     return None
 
 
@@ -109,10 +108,10 @@ def await_taken(pipeline: Pipeline, withdraw: threading.Event) -> SwitchedOver:
             if handover is None or pipeline.now() >= handover.deadline:
                 return _taken_back(pipeline, handover, cancelled=withdraw.is_set())
             found = pipeline.register().read(unless=version)
-            version = found.version
             head = _released(pipeline, found.head, handover.node)
             if not _is_mine(pipeline, head):
                 return _handed_over(pipeline, head)
+            version = found.version
         except NotModified:
             log.debug("switchover.not_taken_yet")
         except (StoreError, CannotTell) as error:

@@ -104,6 +104,7 @@ class Desk:
             contact=Contact(answered_at=None, failure=None),
             running=None if running is None else Asked.of(running),
             queued=tuple(map(Asked.of, self._lane.queued())),
+            last_start_failure=None,
             last_push_failure=None,
             last_pull_failure=None,
             next_push_at=None,

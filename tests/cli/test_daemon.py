@@ -37,6 +37,7 @@ QUIET: Final = Snapshot(
     contact=Contact(answered_at=None, failure=None),
     running=None,
     queued=(),
+    last_start_failure=None,
     last_push_failure=None,
     last_pull_failure=None,
     next_push_at=None,
@@ -127,6 +128,7 @@ def test_its_work_and_its_troubles_are_told() -> None:
         pulling=CheckpointId("0001-00000001-0123456789ab"),
         next_push_at=NOW + timedelta(hours=1),
         next_pull_at=NOW + timedelta(milliseconds=999),
+        last_start_failure=AWAY,
         last_push_failure=AWAY,
     )
 
@@ -139,11 +141,13 @@ def test_its_work_and_its_troubles_are_told() -> None:
     assert told["pulling"] == "0001-00000001-0123456789ab"
     assert told["next push"] == "in 1h"
     assert told["next pull"] == "now"
-    assert told["failed push"] == AWAY.message
+    assert told["failed start"] == told["failed push"] == AWAY.message
     assert "failed pull" not in told
     assert document["running"]["moved_bytes"] == 3 << 20
     assert [each["kind"] for each in document["queued"]] == ["pull", "activate"]
-    assert document["push_problem"] == document["bucket_problem"] == AWAY.document()
+    problems = {document[f"{what}_problem"]["message"] for what in ("start", "push", "bucket")}
+    assert problems == {AWAY.message}
+    assert document["push_problem"] == AWAY.document()
     assert datetime.fromisoformat(document["next_push_at"]) == busy.next_push_at
 
 

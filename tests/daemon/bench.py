@@ -27,7 +27,7 @@ from ckptsync.state.lock import PipelineLock, lock_path
 from ckptsync.state.role import RoleChange
 from ckptsync.stores.base import ObjectStore
 from tests.fakes.stores import Call, FaultyStore
-from tests.pipelines import Host
+from tests.pipelines import Host, a_small_checkpoint
 
 T = TypeVar("T")
 
@@ -291,6 +291,16 @@ class Bench:
 
     def _changed(self) -> None:
         self.changes += 1
+
+
+def write(bench: Bench, name: str) -> None:
+    """As the engine does."""
+    bench.host.checkpoint(name, a_small_checkpoint(name))
+
+
+def pushed(bench: Bench) -> list[str]:
+    """What the bucket holds, by the engine's ids."""
+    return [entry.engine_id for entry in bench.bucket.head.checkpoints]
 
 
 def taken_over(host: Host, store: ObjectStore) -> None:

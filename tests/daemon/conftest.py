@@ -5,13 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from ckptsync.hooks import Hook
 from ckptsync.operations.pipeline import StandbySettings
 from ckptsync.stores.memory import MemoryStore
 from tests.daemon.bench import Bench, Clock, bench
 from tests.pipelines import Host
-
-ENGINE_STOPPED = {Hook.ENGINE_RUNNING: ("false",)}
 
 
 @pytest.fixture

@@ -244,7 +244,7 @@ def test_a_bucket_that_is_away_does_not_keep_it_from_being_ready(
         daemon.ready()
         assert systemd.status.endswith(f"cannot start: {AWAY}")
 
-    eventually(lambda: daemon.service.snapshot("orders").problem is None)
+    eventually(lambda: daemon.service.snapshot("orders").last_start_failure is None)
     eventually(lambda: daemon.pushed("orders") == ["1"])
     assert systemd.status == "STATUS=orders: primary, epoch 1"
 
@@ -326,7 +326,7 @@ def test_it_stays_for_the_sake_of_a_pipeline_that_can_start(
     eventually(lambda: daemon.pushed("stock") == ["1"])
     told = daemon.service.snapshot("orders")
     assert told.role is Role.STOPPED
-    assert told.problem is not None
+    assert told.last_start_failure is not None
     assert "orders: stopped" in systemd.status
 
 

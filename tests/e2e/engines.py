@@ -22,10 +22,10 @@ _START: Final = """\
 #!/bin/sh
 {gate} orders > {home}/gate 2>&1 || exit $?
 rm -f {home}/resumed {home}/output
-(cd {repository} && exec {python} -m tests.fakes.feldera_engine {storage} --count 1000000 \
+(cd {repository} && exec {python} -m tests.fakes.feldera_engine {storage} --count 3000 \
     --interval 0.1 --batch-bytes 1024 --record {home}/record --resumed {home}/resumed --last \
     > {home}/output 2>&1) &
-echo $! > {home}/pid
+echo $! > {home}/pid.new && mv {home}/pid.new {home}/pid
 while ! grep -qs started {home}/output; do kill -0 $! || exit 1; sleep 0.02; done
 """
 _STOP: Final = """\

@@ -24,6 +24,8 @@ from tests.servers import S3Server
 
 _PACE: Final = {"push_interval": "100ms", "pull_interval": "100ms", "fence_check_interval": "1s"}
 """Nobody wants to wait."""
+HOLD: Final = "touch held; while ! test -e go && kill -0 $PPID; do sleep 0.02; done"
+"""For a hook: it waits until it may go on, or until the daemon that runs it is gone."""
 _LIMIT: Final = 64 << 20
 
 

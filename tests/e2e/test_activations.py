@@ -12,6 +12,7 @@ from tests.e2e.conftest import MakePair
 from tests.e2e.daemons import daemon, eventually
 from tests.e2e.gate import Asked, gate
 from tests.e2e.pair import (
+    HOLD,
     Pair,
     await_warm,
     configured,
@@ -28,8 +29,6 @@ from tests.fakes.feldera_engine import PIDLOCK, contents, read_record, resume
 from tests.operations.invariants import require_sound
 from tests.servers import S3Server
 
-_WAIT: Final = "touch held; while ! test -e go; do sleep 0.02; done"
-"""A hook that waits until it may go on."""
 _DATA: Final = ("/packs/", "/chunks/", "/manifests/")
 
 
@@ -102,11 +101,7 @@ def test_the_activation_of_a_warm_standby_fetches_nothing(
     assert _goes_on_from(b, pair.a, latest)
 
 
-def test_the_gate_of_an_engine_is_open_to_the_activation_that_starts_it(
-    make_pair: MakePair,
-) -> None:
-    pair = make_pair("s3")
-    push(pair.a)
+def test_the_gate_of_an_engine_is_open_to_the_activation_that_starts_it(pair: Pair) -> None:
     b = with_hooks(pair.b, on_activate=f"{COMMAND} may-start orders > asked")
     with daemon(b):
         refused = b.run("may-start")
@@ -119,7 +114,7 @@ def test_the_gate_of_an_engine_is_open_to_the_activation_that_starts_it(
 
 def test_a_request_activates_once_however_often_it_is_made(pair: Pair) -> None:
     command = ("activate", "--yes", "--json", "--request", "drill-7")
-    b = with_hooks(pair.b, on_activate=f"echo >> started; {_WAIT}")
+    b = with_hooks(pair.b, on_activate=f"echo >> started; {HOLD}")
     with daemon(b), b.start(*command) as first, b.start(*command) as second:
         eventually((b.home / "held").exists)
         (b.home / "go").touch()
@@ -169,7 +164,7 @@ def test_a_standby_killed_after_it_has_fenced_resumes(
 
 
 def test_a_standby_killed_while_its_engine_was_started_starts_it_again(pair: Pair) -> None:
-    b = with_hooks(pair.b, on_activate=f"echo >> started; {_WAIT}")
+    b = with_hooks(pair.b, on_activate=f"echo >> started; {HOLD}")
     with daemon(b) as on_b, b.start("activate", "--yes", "--json") as asked:
         eventually((b.home / "held").exists)
         on_b.kill()

@@ -280,6 +280,7 @@ def test_it_waits_for_a_bucket_that_is_away_at_the_start(site: Site) -> None:
     with daemon(site) as running:
         assert running.states == ["READY"]
         assert "cannot start" in running.status
+        assert running.document()["daemon"]["start_problem"]["kind"] == "BucketNotFound"
         assert running.snapshot().contact.failure is not None
         bucket.mkdir()
         eventually(lambda: pushed(site) == ["step-1"])

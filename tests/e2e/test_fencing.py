@@ -14,6 +14,7 @@ from tests.e2e.conftest import MakePair
 from tests.e2e.daemons import daemon, eventually
 from tests.e2e.gate import gate
 from tests.e2e.pair import (
+    HOLD,
     Pair,
     await_warm,
     configured,
@@ -158,9 +159,7 @@ def test_of_two_standbys_that_are_activated_at_once_one_wins_and_the_other_says_
 
 def test_standbys_let_go_at_the_same_moment_do_not_both_win(pair: Pair) -> None:
     push(pair.a)
-    go = pair.a.home / "go"
-    wait = f"touch ready; while ! test -e {go}; do sleep 0.01; done"
-    rivals = [with_hooks(pair.other(f"host-{each}"), pre_activate=wait) for each in "bcd"]
+    rivals = [with_hooks(pair.other(f"host-{each}"), pre_activate=HOLD) for each in "bc"]
     with ExitStack() as running:
         for each in rivals:
             running.enter_context(daemon(each))
@@ -169,8 +168,9 @@ def test_standbys_let_go_at_the_same_moment_do_not_both_win(pair: Pair) -> None:
             running.enter_context(each.start("activate", "--yes", "--json")) for each in rivals
         ]
         for each in rivals:
-            eventually((each.home / "ready").exists)
-        go.touch()
+            eventually((each.home / "held").exists)
+        for each in rivals:
+            (each.home / "go").touch()
         done = [each.done() for each in asked]
 
     head = pair.head
@@ -184,9 +184,7 @@ def test_standbys_let_go_at_the_same_moment_do_not_both_win(pair: Pair) -> None:
 
 def test_a_rebuilt_host_is_refused_before_a_byte_is_written(make_pair: MakePair) -> None:
     pair = make_pair("s3")
-    with daemon(pair.a) as on_a:
-        pushed = write_checkpoint(pair.a)
-        eventually(lambda: pair.latest == pushed)
+    push(pair.a)
     shutil.rmtree(pair.a.state)
     write_checkpoint(pair.a)
     before = pair.contents()

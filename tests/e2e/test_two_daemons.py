@@ -62,7 +62,7 @@ def test_a_pipeline_outlives_its_host_and_comes_home(
         assert latest is not None
         assert (of_b.resumed["uuid"], of_b.resumed["files"]) == (latest, of_a.written[latest])
         pair.require_kept(acknowledged)
-        eventually(lambda: pair.latest in of_b.written, patience=20)
+        eventually(lambda: pair.latest in of_b.written)
         assert (_may_start(a), _may_start(b)) == (11, 0)
 
         of_a.start(gated=False)
@@ -89,16 +89,23 @@ def test_a_pipeline_outlives_its_host_and_comes_home(
         eventually(lambda: pair.head.timeline == 3 and pair.head.latest not in committed)
         eventually(lambda: on_b.snapshot().warm)
         for host in (a, b):
-            assert _timelines(host) == [(1, 1, None), (2, 2, newest.latest), (3, 3, committed[-1])]
+            begun = [(each["epoch"], each["reason"], _fork(each)) for each in _timelines(host)]
+            assert begun == [
+                (1, "create", None),
+                (2, "activate: host-a burns", newest.latest),
+                (3, "activate: switchover from host-b", committed[-1]),
+            ]
     pair.require_kept(_committed(on_a, on_b))
     require_sound(pair.store)
 
 
-def _timelines(site: Site) -> Sequence[tuple[int, int, str | None]]:
-    """Number, epoch and the checkpoint that each goes on from."""
-    found: Sequence[Any] = site.run("history", "--json", "--limit", "500").document["events"]
-    begun = [each for each in reversed(found) if each["kind"] == "timeline"]
-    return [
-        (each["timeline"], each["epoch"], each["parent"] and each["parent"]["checkpoint"])
-        for each in begun
-    ]
+def _timelines(site: Site) -> Sequence[Any]:
+    """As the history tells of them, the oldest first."""
+    events = site.run("history", "--json", "--limit", "500").document["events"]
+    return [each for each in reversed(events) if each["kind"] == "timeline"]
+
+
+def _fork(timeline: Any) -> str | None:
+    """The checkpoint that it goes on from."""
+    checkpoint: str | None = timeline["parent"] and timeline["parent"]["checkpoint"]
+    return checkpoint

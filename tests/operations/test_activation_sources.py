@@ -105,6 +105,20 @@ def test_while_the_bucket_is_empty_read_bucket_gives_the_start(disk: Path, layou
     site.require_sound()
 
 
+def test_what_came_from_a_read_bucket_that_is_configured_no_more_is_not_kept(disk: Path) -> None:
+    seed, site = Site.at(disk / "seed"), Site.at(disk / "site")
+    seed.push_new(seed.a)
+    assert site.b.poll(site.store, seed.store).warm is not None
+
+    report = site.b.activate(site.store)
+
+    assert (report.role, report.checkpoint) == (Role.PRIMARY, None)
+    assert not site.b.root.exists(), "it starts fresh"
+    with site.b.running(site.store) as pipeline:
+        assert pipeline.state.warm.ids() == ()
+    assert not [path for path in site.b.work.rglob("*") if path.is_file()]
+
+
 def test_read_bucket_is_left_once_the_bucket_holds_a_checkpoint(site: Site, disk: Path) -> None:
     seed = Site.at(disk / "seed")
     for _ in range(3):

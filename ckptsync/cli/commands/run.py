@@ -5,8 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 import structlog
@@ -20,6 +19,9 @@ from ckptsync.daemon.systemd import Notifier, under_systemd
 from ckptsync.errors import Cancelled, CkptsyncError, Partial
 from ckptsync.failure import EXIT_BUG, Failure
 from ckptsync.model import ignore
+
+if TYPE_CHECKING:
+    from ckptsync.daemon.service import Service
 
 log = structlog.get_logger()
 
@@ -45,13 +47,6 @@ def command(invocation: Invocation, names: tuple[str, ...], just_once: bool) -> 
         json=True if invocation.json_logs or journal else None, level=invocation.log_level or "info"
     )
     from ckptsync.cli.serving import serve
-    from ckptsync.daemon.service import Service
-
-    def reload_on_hangup(service: Service) -> None:
-        def hang_up(_number: int, _frame: FrameType | None) -> None:
-            service.ask_reload()
-
-        signal.signal(signal.SIGHUP, hang_up)
 
     try:
         serve(
@@ -59,7 +54,7 @@ def command(invocation: Invocation, names: tuple[str, ...], just_once: bool) -> 
             lambda config: _chosen(config, names),
             notifier,
             invocation.stop,
-            reload_on_hangup,
+            _reload_on_hangup,
         )
     except CkptsyncError:
         raise
@@ -73,11 +68,17 @@ def _chosen(config: Config, names: Sequence[str]) -> Sequence[str]:
     return tuple(dict.fromkeys(config.choose(name) for name in names or sorted(config.pipelines)))
 
 
+def _reload_on_hangup(service: "Service") -> None:
+    signal.signal(signal.SIGHUP, lambda _number, _frame: service.ask_reload())
+
+
 def _give_up(bug: BaseException) -> NoReturn:
     """End at once: the threads of a push that is under way would be waited for."""
-    log.critical("daemon.crashed", error=type(bug).__name__, exc_info=bug)
-    sys.stderr.flush()
-    os._exit(EXIT_BUG)
+    try:
+        log.critical("daemon.crashed", error=type(bug).__name__, exc_info=bug)
+        sys.stderr.flush()
+    finally:
+        os._exit(EXIT_BUG)
 
 
 def _once(invocation: Invocation, config: Config, names: Sequence[str]) -> Answer:
