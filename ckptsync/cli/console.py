@@ -12,6 +12,8 @@ SENTENCES: Final[Mapping[str, str]] = {
     "activation.fresh": "no checkpoint was found in {searched}, so the pipeline starts fresh",
     "activation.given_up": "an activation that was interrupted is given up: node '{node}' took "
     "over at epoch {epoch}",
+    "activation.landed": "the claim of an activation that was given up has come to the bucket "
+    "after all, at epoch {epoch}: it is gone on with",
     "activation.local": "the bucket's latest cannot be had, so the newest checkpoint on this host "
     "is gone on from: {error}",
     "activation.unfenced": "NO OTHER NODE COULD BE FENCED, and nothing is pushed until the bucket "
@@ -49,6 +51,8 @@ SENTENCES: Final[Mapping[str, str]] = {
     "pull.incomplete": "checkpoint {checkpoint} is not all there yet, trying an older one: {error}",
     "push.parent_unreadable": "the manifest of {checkpoint} cannot be read, so everything is "
     "uploaded anew; see what 'ckptsync verify' says: {error}",
+    "push.stored_unreadable": "whether {checkpoint} is the checkpoint of its name here cannot be "
+    "told, so that is pushed; see what 'ckptsync verify' says: {error}",
     "push.unprepared": "the engine did not write a checkpoint when asked, so the newest there is "
     "will do: {error}",
     "reload.refused": "the configuration was not read anew, and everything stays as it was: "

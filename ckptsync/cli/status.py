@@ -13,10 +13,15 @@ from ckptsync.operations import documents
 from ckptsync.operations.status import BucketStatus, Memory, Status
 from ckptsync.state.activation import Activation
 from ckptsync.state.history import Run
-from ckptsync.state.switchover import Handover
+from ckptsync.state.switchover import Handover, HandoverStage
 from ckptsync.stores.probe import Capabilities
 from ckptsync.units import format_age, format_duration, format_size
 
+_STAGES: Final = {
+    HandoverStage.STOPPING: "stopping the engine",
+    HandoverStage.RELEASED: "released",
+    HandoverStage.TAKING_BACK: "taking it back",
+}
 _ANSWERED: Final = (BucketStatus, IntegrityError, UnsupportedFormat)
 
 
@@ -176,9 +181,9 @@ def _role_facts(memory: Memory) -> Iterator[tuple[str, str]]:
         if memory.activation.problem is not None:
             yield "held up by", memory.activation.problem
     if memory.handover is not None:
-        released = "released" if memory.handover.released else "stopping the engine"
+        stage = _STAGES[memory.handover.stage]
         to, deadline = memory.handover.node, memory.handover.deadline
-        yield "switchover", f"to {to}, {released}, until {moment(deadline)}"
+        yield "switchover", f"to {to}, {stage}, until {moment(deadline)}"
 
 
 def _bucket_facts(found: Status) -> Iterator[tuple[str, str]]:

@@ -17,6 +17,8 @@ class Duty(StrEnum):
 
     START = "start"
     """Find out what this node is."""
+    FIRST_PULL = "first-pull"
+    """Bring what a primary is to start its engine from."""
     LOOK = "look"
     """See whether the engine wrote a checkpoint that is to be pushed."""
     POLL = "poll"
@@ -45,9 +47,12 @@ class Standing:
     engine_unstopped: bool
     """It is fenced, and on_fenced has not succeeded yet."""
     activation_retriable: bool
-    """It failed for a reason that may pass."""
+    """It failed for a reason that may pass, or for one that is not known any more."""
     handing_over: bool
     """A switchover was interrupted."""
+    activation_unfinished: bool
+    """It may have taken the epoch."""
+    first_pull_due: bool
 
 
 def duty_of(standing: Standing, pace: Pace) -> Duty | None:
@@ -57,9 +62,13 @@ def duty_of(standing: Standing, pace: Pace) -> Duty | None:
             return Duty.START
         case Role.PRIMARY if standing.handing_over:
             return Duty.HAND_OVER
+        case Role.PRIMARY if standing.first_pull_due:
+            return Duty.FIRST_PULL
         case Role.PRIMARY:
             pushes = pace.push_interval is not None and not standing.paused
             return Duty.LOOK if pushes else None
+        case Role.STANDBY if standing.activation_unfinished:
+            return Duty.ACTIVATE  # its claim got no answer; it may be in head
         case Role.STANDBY:
             return None if standing.paused else Duty.POLL
         case Role.ACTIVATING:

@@ -37,7 +37,9 @@ def once(pipeline: Pipeline, *, progress: Progress) -> Did:
     standby, withdraw = Standby(pipeline), threading.Event()
     duties = Duties(pipeline, standby, withdraw)
     duties.do(Duty.START, progress)
-    duty = duty_of(standing(pipeline, role_of(pipeline), activation_retriable=True), _AT_ONCE)
+    if duties.first_pull_due:
+        duties.do(Duty.FIRST_PULL, progress)
+    duty = duty_of(standing(pipeline, role_of(pipeline)), _AT_ONCE)
     order = None if duty is None else duties.do(duty, progress)
     did: str | None = duty
     document: Mapping[str, Any] | None = None

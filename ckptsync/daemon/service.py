@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from time import monotonic
 from typing import Final
 
@@ -19,7 +20,8 @@ from ckptsync.operations.orders import Order
 log = structlog.get_logger()
 
 _GLANCE: Final = 1.0  # seconds
-_FIRST_START: Final = 20.0  # seconds until the daemon counts as ready, whatever a bucket says
+_FIRST_START: Final = 20.0  # seconds for finding the roles: then the daemon is ready without
+_EXTENSION: Final = timedelta(seconds=30)
 _FILL_EVERY: Final = 5.0  # seconds
 
 
@@ -40,6 +42,8 @@ class Service:
         self._changing = threading.Lock()
         self._reload_asked = False
         self._refused: CkptsyncError | None = None
+        self._ready = False
+        self._filled = monotonic()
         self._alarm = Alarm(self.fail)
 
     def run(self, door: Door) -> None:
@@ -81,11 +85,14 @@ class Service:
         with self._changing:
             if self._stop.is_set():
                 raise Cancelled("ckptsync is stopping, so its configuration is not read anew")
-            self._notifier.reloading()
+            was_ready = self._ready
+            if was_ready:
+                self._notifier.reloading()
             try:
                 self._read_anew()
             finally:
-                self._notifier.ready(self._status())
+                if was_ready:
+                    self._notifier.ready(self._status())
 
     def snapshot(self, pipeline: str) -> Snapshot:
         return self._worker(pipeline).snapshot()
@@ -119,35 +126,48 @@ class Service:
         self._alarm.start()
         self._await_first_start()
         if not self._stop.is_set():
+            self._ready = True
             self._notifier.ready(self._status())
             log.info("daemon.ready", pipelines=", ".join(self._crew.workers))
         self._keep_watch()
 
     def _await_first_start(self) -> None:
-        deadline = monotonic() + _FIRST_START
-        workers = self._crew.workers.values()
-        while monotonic() < deadline and not all(each.has_begun for each in workers):
+        """Roles are waited for only so long, the first pulls of primaries until they have ended."""
+        began = glanced = monotonic()
+        late = False
+        while not all(
+            each.has_begun or (late and not each.has_started)
+            for each in self._crew.workers.values()
+        ):
             if self._stop.wait(0.02):
                 return
+            if monotonic() - glanced > _GLANCE:
+                glanced = monotonic()
+                late = glanced - began > _FIRST_START
+                if late:
+                    self._notifier.extend(_EXTENSION)
+                self._glance()
         self._require_hope()
 
     def _keep_watch(self) -> None:
         interval = self._notifier.watchdog_interval
         pause = _GLANCE if interval is None else min(_GLANCE, interval.total_seconds())
-        filled = monotonic()
         while not self._stop.wait(pause):
-            self._alarm.check()
             if interval is not None:
                 self._notifier.watchdog()
-            self._require_hope()
-            if self._reload_asked and not self._changing.locked():
-                self._reload_asked = False
-                threading.Thread(target=self._reload_on_signal, name="reload", daemon=True).start()
-            if self._crew.missing and monotonic() - filled > _FILL_EVERY:
-                self._fill()
-                filled = monotonic()
+            self._glance()
         if self._bug is not None:
             raise self._bug
+
+    def _glance(self) -> None:
+        self._alarm.check()
+        self._require_hope()
+        if self._reload_asked and not self._changing.locked():
+            self._reload_asked = False
+            threading.Thread(target=self._reload_on_signal, name="reload", daemon=True).start()
+        if self._crew.missing and monotonic() - self._filled > _FILL_EVERY:
+            self._fill()
+            self._filled = monotonic()
 
     def _read_anew(self) -> None:
         try:

@@ -41,6 +41,10 @@ class Notifier:
         """The start, or a reload, is complete."""
         self._send("READY=1", _status(status))
 
+    def extend(self, by: timedelta) -> None:
+        """The start goes on; whether it still does is to be said again within this time."""
+        self._send(f"EXTEND_TIMEOUT_USEC={by // timedelta(microseconds=1)}")
+
     def status(self, text: str) -> None:
         self._send(_status(text))
 

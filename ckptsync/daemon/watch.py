@@ -9,11 +9,11 @@ from typing import Final
 import structlog
 
 from ckptsync.errors import Cancelled, CkptsyncError
-from ckptsync.model import CheckpointId, Progress, Role
+from ckptsync.model import CheckpointId, Progress
 from ckptsync.operations import fence
 from ckptsync.operations.heartbeat import beat
 from ckptsync.operations.pipeline import Pipeline
-from ckptsync.operations.roles import role_of
+from ckptsync.operations.roles import is_silent, is_to_be_displaced, role_after, role_of
 from ckptsync.stores.base import Version
 
 log = structlog.get_logger()
@@ -57,6 +57,7 @@ class Watch:
         self._back = back
         self._missed = False
         self._version: Version | None = None
+        self._revision: int | None = None
         self._lock = threading.Lock()
         self._heard = Heard()
 
@@ -75,7 +76,7 @@ class Watch:
     def beat(self, _progress: Progress) -> None:
         """Say that this node lives, where it is known to be one of this repository's."""
         pipeline = self._pipeline
-        if not self._at_work() or role_of(pipeline) is Role.STOPPED:
+        if not self._at_work() or is_silent(pipeline):
             return  # it may be a copy, or in another's bucket: it writes nothing at all
         if pipeline.state.identity.remembered().repository_id is None:
             return
@@ -90,12 +91,15 @@ class Watch:
             self._hear()
 
     def check(self, _progress: Progress) -> None:
-        """A primary's look at head, which costs next to nothing while nothing has changed."""
+        """Look at head, which costs next to nothing while nothing has changed.
+
+        Done where the engine may run: who is not to be the writer any more has to end that.
+        """
         if not self._is_to_check():
             self._version = None
             return
         try:
-            looked = fence.look(self._pipeline, self._version)
+            looked = fence.look(self._pipeline, self._known())
             if looked.trouble is not None:
                 # Once more: what was read may be older than what this node has written since.
                 looked = fence.look(self._pipeline, None)
@@ -106,9 +110,18 @@ class Watch:
             self._miss(error)
             return
         self._version = looked.version
+        self._revision = looked.revision or self._revision
         self._hear()
-        if looked.trouble is not None and self._is_to_check():
+        if looked.trouble is not None and self._is_news(looked.trouble):
             self._trouble(looked.trouble)
+
+    def _known(self) -> Version | None:
+        """The version that need not be read again.
+
+        Once this node knows a newer head, the old one is no longer harmless: it may be put back.
+        """
+        newest = self._pipeline.state.identity.remembered().revision
+        return self._version if self._revision == newest else None
 
     def _miss(self, error: CkptsyncError) -> None:
         self._missed = True
@@ -121,4 +134,9 @@ class Watch:
             self._back()
 
     def _is_to_check(self) -> bool:
-        return self._at_work() and role_of(self._pipeline) is Role.PRIMARY
+        return self._at_work() and is_to_be_displaced(self._pipeline)
+
+    def _is_news(self, trouble: CkptsyncError) -> bool:
+        """Whether it asks for another role than this node has by now."""
+        role = role_after(trouble)
+        return self._is_to_check() and role is not role_of(self._pipeline)

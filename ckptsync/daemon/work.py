@@ -17,8 +17,10 @@ from ckptsync.daemon.tally import Tally
 from ckptsync.errors import (
     Cancelled,
     CkptsyncError,
+    HeadLost,
     IntegrityError,
     PrimaryActive,
+    RollbackDetected,
     StoreError,
     UnfitStore,
     UnsupportedFormat,
@@ -38,6 +40,8 @@ _DUTIES: Final = {Push: Duty.LOOK, Activate: Duty.ACTIVATE}
 """The duty that an order is another way to do."""
 _FINAL: Final = (IntegrityError, PrimaryActive, UnfitStore, UnsupportedFormat)
 """With what makes a primary stop: errors of a start that trying again does not mend."""
+_AS_PRIMARY: Final = (Push, Switchover)
+"""What swaps head without being a way out of whatever keeps this node from starting."""
 _PLAN_AGAIN: Final = 5.0  # seconds
 
 
@@ -96,12 +100,29 @@ class Work:
         return self._started
 
     @property
+    def begun(self) -> bool:
+        """Whether the first start and the first try of its pull have ended, well or badly."""
+        if not self._started:
+            return self._tally.error(Duty.START) is not None
+        due = self._duties.first_pull_due
+        return not due or self._tally.error(Duty.FIRST_PULL) is not None
+
+    @property
+    def at_work(self) -> bool:
+        """Whether the bucket is known to be this node's, even if it cannot be written now."""
+        return self._started or isinstance(self.gave_up, RollbackDetected | HeadLost)
+
+    @property
     def gave_up(self) -> CkptsyncError | None:
         """Why it cannot start, if trying again does not mend that."""
         error = self._tally.error(Duty.START)
-        if error is None or not (isinstance(error, _FINAL) or role_after(error) is Role.STOPPED):
+        if error is None:
             return None
-        return error
+        if role_after(error) is Role.STOPPED:
+            return error
+        if isinstance(error, IntegrityError) and self._tally.attempts(Duty.START).failures == 1:
+            return None  # a damaged answer is believed once a second one was damaged, too
+        return error if isinstance(error, _FINAL) else None
 
     @property
     def warm(self) -> WarmCheckpoint | None:
@@ -134,7 +155,6 @@ class Work:
         An activation is known by its own request; once it has ended, how that is now is found
         out by asking for it again.
         """
-        activates = isinstance(order, Activate)
         if isinstance(order, Activate):
             before = self.lane.find(order.request)
             ended = before is not None and before.snapshot().finished_at is not None
@@ -144,12 +164,17 @@ class Work:
             lambda progress: self._carry_out(order, progress),
             id=id,
             merge=_is_plain(order),
-            urgent=activates,
+            urgent=isinstance(order, Activate) and self._is_wanting(),
         )
 
+    def _is_wanting(self) -> bool:
+        """Whether an activation is worth more than what runs: not to who writes already."""
+        return not self._closing and self.role not in (Role.PRIMARY, Role.RELEASED)
+
     def plan(self) -> None:
-        """What may be due has changed. What is under way now plans at its end in any case."""
-        self.lane.submit("plan", lambda _progress: self._plan())
+        """What may be due has changed."""
+        # One that is running may have read what held before.
+        self.lane.submit("plan", lambda _progress: self._plan(), merge=False)
 
     def go_on(self) -> None:
         """The bucket answers again: what failed because it did not is due."""
@@ -188,9 +213,13 @@ class Work:
 
     def _duty_now(self) -> Duty | None:
         role = self.role if self._started or self.gave_up is not None else None
-        failure = self._tally.error(Duty.ACTIVATE)
-        retriable = failure is not None and failure.transient
-        return duty_of(standing(self._pipeline, role, activation_retriable=retriable), self._pace)
+        now = standing(
+            self._pipeline,
+            role,
+            activation_failure=self._tally.error(Duty.ACTIVATE),
+            first_pull_due=self._duties.first_pull_due,
+        )
+        return duty_of(now, self._pace)
 
     def _seconds_until(self, duty: Duty) -> float:
         return seconds_until(
@@ -226,6 +255,8 @@ class Work:
     def _carry_out(self, order: Order, progress: Progress) -> object:
         duty = _DUTIES.get(type(order))
         try:
+            if isinstance(order, _AS_PRIMARY) and not self._started:
+                self._start(progress)
             if isinstance(order, Switchover):
                 self._withdraw.clear()
             document = carry_out(
@@ -251,10 +282,23 @@ class Work:
         finally:
             self._plan()
 
+    def _start(self, progress: Progress) -> None:
+        """Find out what this node is, for an order that would write in its name."""
+        try:
+            self._duties.do(Duty.START, progress)
+        except Cancelled:
+            raise
+        except CkptsyncError as error:
+            self._failed(Duty.START, error)
+            raise
+        self._succeeded(Duty.START)
+
     def _settle(self, trouble: CkptsyncError) -> None:
         """Take the role that it asks for."""
         try:
             fence.settle(self._pipeline, trouble)
+            if role_of(self._pipeline) is Role.FENCED and self.gave_up is not None:
+                self._succeeded(Duty.START)  # it has found out what it is after all
         except Cancelled:
             raise
         except CkptsyncError as unclear:

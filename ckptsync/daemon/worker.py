@@ -68,7 +68,7 @@ class Worker:
             self._untold = threading.Event()
             self._watch = Watch(
                 wired.watch,
-                at_work=lambda: self._work.started,
+                at_work=lambda: self._work.at_work,
                 warm=self._warm,
                 pulling=lambda: self._work.pulling,
                 trouble=lambda trouble: self._work.look_into(trouble),
@@ -115,8 +115,8 @@ class Worker:
 
     @property
     def has_begun(self) -> bool:
-        """Whether the first start has come to an end, good or bad."""
-        return self._work.started or self._work.error(Duty.START) is not None
+        """Whether the first start and its pull have come to an end, good or bad."""
+        return self._work.begun
 
     def begin(self) -> None:
         self._work.begin()
@@ -126,7 +126,8 @@ class Worker:
 
     def submit(self, order: Order, *, id: str | None = None) -> RequestState:
         """Ask for something; what is the same and under way is joined, not done twice."""
-        return self._work.submit(order, id=id).snapshot()
+        with self._using:  # so that the database stays open
+            return self._work.submit(order, id=id).snapshot()
 
     def find(self, id: str) -> RequestState | None:
         request = self._work.lane.find(id)
@@ -155,7 +156,9 @@ class Worker:
                 queued=tuple(map(Asked.of, work.lane.queued())),
                 last_start_failure=snapshots.failure(work.error(Duty.START)),
                 last_push_failure=snapshots.failure(work.error(Duty.LOOK)),
-                last_pull_failure=snapshots.failure(work.error(Duty.POLL)),
+                last_pull_failure=snapshots.failure(
+                    work.error(Duty.POLL) or work.error(Duty.FIRST_PULL)
+                ),
                 next_push_at=work.next(Duty.LOOK),
                 next_pull_at=work.next(Duty.POLL),
                 warm=snapshots.warm(work.warm, work.polled),

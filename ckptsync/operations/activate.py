@@ -37,6 +37,7 @@ from ckptsync.operations.pipeline import Pipeline
 from ckptsync.operations.roles import become, role_of
 from ckptsync.operations.standby import Standby
 from ckptsync.repository import claim, epochs
+from ckptsync.sources.disk import require_same_filesystem, require_space
 from ckptsync.state.activation import Activation, Stage
 
 log = structlog.get_logger()
@@ -189,17 +190,37 @@ def _fenced(
     if not activation.in_place:
         require_stopped(pipeline, word=order.engine_stopped)
     if activation.stage is Stage.BEGUN:
+        require_same_filesystem(pipeline.work_path, pipeline.storage_path)
         _require_no_veto(pipeline, activation)
     judge = insist if order.force else partial(guard, pipeline)
     try:
+        if activation.stage is Stage.BEGUN:
+            _require_room(pipeline, standby)
         return take(pipeline, activation, judge=judge, detach_replica=order.detach_replica)
     except _AWAY as error:
         insists = order.force and pipeline.takeover.on_pull_failure == "local"
-        if not insists or activation.epoch is not None:
+        if not insists or activation.in_place or activation.epoch is not None:
             raise
         log.critical("activation.unfenced", error=str(error))
         begun = replace(activation, problem=str(error))
         return publish_what_is_here(pipeline, begun, standby)
+
+
+def _require_room(pipeline: Pipeline, standby: Standby) -> None:
+    """Raises LocalDiskFull if the last pull is sure to find no room: nobody is fenced for that.
+
+    How much it has to fetch is only known once it is planned; this is the least.
+    """
+    try:
+        head = pipeline.register().read().head
+    except NotFound:
+        return
+    latest, held = None if head.latest is None else head.entry(head.latest), standby.newest()
+    if latest is None or (held is not None and held.is_of(latest)):
+        return
+    work = pipeline.work_path
+    needed = latest.bytes if held is None else latest.new_bytes
+    require_space(work if work.exists() else work.parent, needed)
 
 
 def _require_no_veto(pipeline: Pipeline, activation: Activation) -> None:

@@ -61,7 +61,13 @@ def take(
     )
     pipeline.state.identity.begin(repository.descriptor.repository_id, by.instance)
     activation = pipeline.state.activations.save(
-        replace(activation, stage=Stage.FENCING, instance=by.instance, problem=None)
+        replace(
+            activation,
+            stage=Stage.FENCING,
+            instance=by.instance,
+            problem=None,
+            to_latest=activation.to_latest or _goes_on(pipeline, first, me),
+        )
     )
     at = pipeline.store.now()
     passed: int | None = None
@@ -112,12 +118,27 @@ def give_up(pipeline: Pipeline, activation: Activation, why: str) -> None:
 
     This node is what it was before, a standby above all, unless its engine may have been started.
     """
-    held = activation.epoch is not None
-    if held and (activation.in_place or activation.stage >= Stage.CONFIRMED):
+    if activation.engine_may_run:
         fence.lose(pipeline, why)
-    elif held or role_of(pipeline) is Role.ACTIVATION_FAILED:
+    elif activation.epoch is not None or role_of(pipeline) is Role.ACTIVATION_FAILED:
         become(pipeline, Role.STANDBY, reason=why)
     _abandon(pipeline, activation, why)
+
+
+def landed(pipeline: Pipeline, head: Head) -> Activation | None:
+    """An activation that was given up, if its claim has come to the bucket after all.
+
+    The swap was on its way when this node last looked. It is unfinished again.
+    """
+    activations = pipeline.state.activations
+    request = head.writer.request
+    activation = None if request is None else activations.find(request)
+    if activation is None or activation.stage is not Stage.ABANDONED:
+        return None
+    if not is_in(head, activation, pipeline.state.identity.remembered()):
+        return None
+    log.warning("activation.landed", epoch=head.epoch)
+    return activations.save(replace(activation, stage=Stage.FENCING, problem=None))
 
 
 def _abandon(pipeline: Pipeline, activation: Activation, why: str) -> None:
@@ -133,8 +154,14 @@ def guard(pipeline: Pipeline, head: Head) -> None:
     if seen is None or not seen.fresh:
         return
     beat = seen.heartbeat
-    if beat is not None and (beat.node_id != writer.node_id or beat.machine == pipeline.machine):
-        return
+    if beat is not None and beat.machine == pipeline.machine:
+        if beat.node_id == writer.node_id:
+            return
+        raise PrimaryActive(
+            f"{pipeline.store.name}: its primary is another node that is called '{writer.node}' as "
+            "this one is; whether that is alive cannot be told, since this one is",
+            hint="give each node a name of its own; or, if that one is gone, say --force",
+        )
     age, to = max(seen.age.total_seconds(), 0), writer.released_to
     raise PrimaryActive(
         f"{pipeline.store.name}: its primary, node '{writer.node}', was alive {age:.0f} s ago"
@@ -146,6 +173,15 @@ def guard(pipeline: Pipeline, head: Head) -> None:
 
 def insist(_head: Head) -> None:
     """The judge of an operator who does."""
+
+
+def _goes_on(pipeline: Pipeline, head: Head, me: Remembered) -> bool:
+    """Whether this node was given the pipeline, or has been its primary before.
+
+    That of a bucket without a checkpoint does not count: this activation may have created it.
+    """
+    given = head.writer.released_to == pipeline.node.name
+    return head.next_seq > 1 and (given or me.held_epoch > 0)
 
 
 def _opened(pipeline: Pipeline, register: Register) -> tuple[Repository, Head]:

@@ -1,6 +1,6 @@
 """Finding out that another node took over, and seeing to it that the engine here stops."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -9,8 +9,10 @@ from ckptsync.errors import CkptsyncError, HookFailed, NotModified
 from ckptsync.hooks import Hook
 from ckptsync.model import Role
 from ckptsync.operations.pipeline import Pipeline
-from ckptsync.operations.roles import become, role_after, role_of
+from ckptsync.operations.roles import become, is_to_be_displaced, role_after, role_of, stop
 from ckptsync.repository import epochs
+from ckptsync.repository.head import Head
+from ckptsync.state.activation import Stage
 from ckptsync.stores.base import Version
 
 log = structlog.get_logger()
@@ -23,6 +25,8 @@ ENGINE_NOT_STOPPED: Final = "the engine here was not stopped yet"
 class Looked:
     version: Version | None
     """Of the head that was read last, for the next look; None where it has to be read whole."""
+    revision: int | None
+    """Of that head; None where it was not read."""
     trouble: CkptsyncError | None
     """What keeps this node from writing, by what that head says."""
 
@@ -34,14 +38,14 @@ def look(pipeline: Pipeline, since: Version | None) -> Looked:
     """
     try:
         found = pipeline.register().read(unless=since)
-        epochs.require_writer(found.head, pipeline.state.identity.remembered(), pipeline.store.name)
+        _require_mine(pipeline, found.head)
     except NotModified:
-        return Looked(version=since, trouble=None)
+        return Looked(version=since, revision=None, trouble=None)
     except CkptsyncError as error:
         if role_after(error) is None:
             raise
-        return Looked(version=None, trouble=error)
-    return Looked(version=found.version, trouble=None)
+        return Looked(version=None, revision=None, trouble=error)
+    return Looked(version=found.version, revision=found.head.revision, trouble=None)
 
 
 def settle(pipeline: Pipeline, trouble: CkptsyncError) -> None:
@@ -50,23 +54,36 @@ def settle(pipeline: Pipeline, trouble: CkptsyncError) -> None:
     Raises what `look` raises.
     """
     role = role_after(trouble)
-    if role is None or role_of(pipeline) is not Role.PRIMARY:
+    if role is None or not is_to_be_displaced(pipeline):
         return
     again = look(pipeline, None).trouble
     if again is None or role_after(again) is not role:
         return
     if role is Role.FENCED:
         lose(pipeline, str(again))
-    else:
+    elif role_of(pipeline) is not Role.STOPPED:
         log.error("role.stopped", error=str(again))
-        become(pipeline, role, reason="found in head", problem=str(again))
+        stop(pipeline, again)
 
 
 def lose(pipeline: Pipeline, why: str) -> None:
     """Become fenced; the engine here is to be stopped, if there is a hook that can."""
     log.error("role.fenced", error=why)
+    pipeline.state.handovers.end()
     unstopped = ENGINE_NOT_STOPPED if pipeline.hooks.has(Hook.ON_FENCED) else None
+    begun = pipeline.state.activations.unfinished()
     become(pipeline, Role.FENCED, reason=why, problem=unstopped)
+    if begun is not None:
+        pipeline.state.activations.save(replace(begun, stage=Stage.ABANDONED, problem=why))
+
+
+def _require_mine(pipeline: Pipeline, head: Head) -> None:
+    """Raises what `require_writer` raises; a claim need not be confirmed yet."""
+    me = pipeline.state.identity.remembered()
+    begun = pipeline.state.activations.unfinished()
+    confirming = begun is not None and begun.in_place and begun.stage < Stage.CONFIRMED
+    if not (confirming and head.writer.instance in me.instances):
+        epochs.require_writer(head, me, pipeline.store.name)
 
 
 def stop_engine(pipeline: Pipeline) -> bool:

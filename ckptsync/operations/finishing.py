@@ -8,7 +8,9 @@ from ckptsync.errors import Cancelled, CkptsyncError
 from ckptsync.hooks import Hook
 from ckptsync.model import CheckpointId, Progress, Role
 from ckptsync.operations.last_pull import GoingOn, last_pull, newest_here
+from ckptsync.operations.may_start import require_whole
 from ckptsync.operations.pipeline import Pipeline
+from ckptsync.operations.resolve import LATEST
 from ckptsync.operations.roles import become, role_of
 from ckptsync.operations.standby import Standby
 from ckptsync.operations.writing import require_own
@@ -30,7 +32,7 @@ def finish(
     if not activation.in_place:
         become(pipeline, Role.ACTIVATING, reason=activation.reason)
     if activation.stage is Stage.FENCED:
-        going_on = _pulled(pipeline, standby, progress)
+        going_on = _pulled(pipeline, activation, standby, progress)
         published = replace(activation, stage=Stage.PUBLISHED)
         activation = _published(pipeline, published, standby, going_on)
     if activation.stage is Stage.PUBLISHED:
@@ -63,9 +65,12 @@ def run_unfenced(pipeline: Pipeline, activation: Activation) -> Activation:
     return pipeline.state.activations.save(replace(activation, problem=None))
 
 
-def _pulled(pipeline: Pipeline, standby: Standby, progress: Progress) -> GoingOn:
+def _pulled(
+    pipeline: Pipeline, activation: Activation, standby: Standby, progress: Progress
+) -> GoingOn:
+    wanted = None if activation.to_latest else pipeline.standby.start_from
     try:
-        return last_pull(pipeline, standby, progress=progress)
+        return last_pull(pipeline, standby, wanted or LATEST, progress=progress)
     except Cancelled:
         raise
     except CkptsyncError as error:
@@ -78,8 +83,13 @@ def _pulled(pipeline: Pipeline, standby: Standby, progress: Progress) -> GoingOn
 def _published(
     pipeline: Pipeline, activation: Activation, standby: Standby, going_on: GoingOn
 ) -> Activation:
-    """Put it in place, and remember that the activation is at the stage it gives."""
-    if going_on.warm is not None:
+    """Put it in place, and remember that the activation is at the stage it gives.
+
+    Raises Refused where nothing is put in place, and half of a pull lies there.
+    """
+    if going_on.warm is None:
+        require_whole(pipeline, pipeline.state.identity.remembered())
+    else:
         standby.publish(going_on.warm)
     activation = pipeline.state.activations.save(
         replace(activation, checkpoint=going_on.checkpoint)

@@ -37,7 +37,7 @@ class Following:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-        self._wanted = pipeline.standby.start_from or LATEST
+        self._wanted = self._asked_for()
         self._bucket = Sight(pipeline.store)
         self._elsewhere = None if pipeline.read_store is None else Sight(pipeline.read_store)
         self._warned: str | None = None
@@ -52,6 +52,7 @@ class Following:
         Raises CheckpointNotFound for an id that is nowhere; WrongRepository, HeadLost,
         RollbackDetected; IntegrityError, UnsupportedFormat, StoreError: never read as emptiness.
         """
+        self._wanted = self._asked_for()
         found = self._look_at_bucket()
         offer = None
         if isinstance(found, tuple):
@@ -77,6 +78,11 @@ class Following:
         self._bucket.forget()
         if self._elsewhere is not None:
             self._elsewhere.forget()
+
+    def _asked_for(self) -> str:
+        """A node that was the primary before goes on from the latest."""
+        before = self._pipeline.state.identity.remembered().held_epoch > 0
+        return LATEST if before else self._pipeline.standby.start_from or LATEST
 
     def _holds(self, held: Sequence[WarmCheckpoint], *, of_bucket: bool = False) -> bool:
         """Whether the very checkpoint that is wanted is held; a newer latest may always come."""

@@ -22,6 +22,7 @@ def beat(
             epoch=me.epoch,
             warm=warm,
             pulling=pulling,
+            paused=pipeline.state.roles.paused_since() is not None,
             at=pipeline.now(),
         ),
     )

@@ -6,7 +6,7 @@ from datetime import datetime
 import structlog
 
 from ckptsync.errors import CheckpointNotFound, StoreError, TooStale
-from ckptsync.model import CheckpointId, Engine, Progress
+from ckptsync.model import CheckpointId, LocalCheckpoint, Progress
 from ckptsync.operations import resolve
 from ckptsync.operations.download import MissingObject
 from ckptsync.operations.foreign import warn_if_foreign
@@ -29,15 +29,14 @@ class GoingOn:
     """In the bucket; None for a fresh start, and for what the bucket does not have."""
 
 
-def last_pull(pipeline: Pipeline, standby: Standby, *, progress: Progress) -> GoingOn:
-    """Stage what the bucket calls the latest, or what the configuration asks for.
+def last_pull(pipeline: Pipeline, standby: Standby, wanted: str, *, progress: Progress) -> GoingOn:
+    """Stage what the bucket calls the latest, or the checkpoint that is wanted.
 
     Call once the epoch is taken: the latest cannot advance any more. read_bucket is asked only
     where the bucket never held a checkpoint.
 
     Raises CheckpointNotFound where one is required, IntegrityError, StoreError, LocalDiskFull.
     """
-    wanted = pipeline.standby.start_from or LATEST
     found = resolve.remote(pipeline.store, pipeline.read_store, wanted)
     if isinstance(found, Fresh):
         if pipeline.standby.required or wanted != LATEST:
@@ -64,27 +63,27 @@ def newest_here(pipeline: Pipeline, standby: Standby) -> GoingOn:
             f"this host has no complete checkpoint of pipeline '{pipeline.node.pipeline}'"
         )
     _require_recent(pipeline, local[-1].engine.id, local[-1].at)
-    return GoingOn(checkpoint=_checkpoint_of(pipeline, local[-1].engine))
+    return GoingOn(checkpoint=_checkpoint_of(pipeline, local[-1]))
 
 
 def _from_warm(warm: WarmCheckpoint) -> GoingOn:
     return GoingOn(warm=warm, checkpoint=None if warm.read_only else warm.entry.id)
 
 
-def _checkpoint_of(pipeline: Pipeline, engine: Engine) -> CheckpointId | None:
+def _checkpoint_of(pipeline: Pipeline, local: LocalCheckpoint) -> CheckpointId | None:
     """As far as this node remembers it or the bucket answers: else the timeline begins anew."""
-    known = known_as(pipeline.state.identity.remembered(), engine)
+    known = known_as(pipeline.state.identity.remembered(), local)
     if known is not None:
         return known
     try:
         found = look(pipeline.store)
     except StoreError as error:
-        log.warning("activation.unrelated", checkpoint=engine.id, error=str(error))
+        log.warning("activation.unrelated", checkpoint=local.engine.id, error=str(error))
         return None
     if isinstance(found, Empty):
         return None
     repository, at = found
-    return next((each.id for each in repository.entries(at.head) if each.is_of(engine)), None)
+    return next((each.id for each in repository.entries(at.head) if each.is_of(local.engine)), None)
 
 
 def _staged(found: Remote, standby: Standby, progress: Progress) -> WarmCheckpoint:

@@ -14,8 +14,9 @@ from ckptsync.errors import (
     WrongRepository,
 )
 from ckptsync.model import LocalCheckpoint, Role
+from ckptsync.operations.copies import require_no_copy
 from ckptsync.operations.listing import local_checkpoints
-from ckptsync.operations.objections import objection
+from ckptsync.operations.objections import objection, under_way
 from ckptsync.operations.pipeline import Pipeline
 from ckptsync.operations.roles import initial
 from ckptsync.repository import epochs
@@ -25,6 +26,7 @@ from ckptsync.repository.repository import Empty, look, read_head, require_no_ma
 from ckptsync.state.activation import Activation, Stage
 from ckptsync.state.identity import Remembered
 from ckptsync.state.role import RoleChange
+from ckptsync.state.switchover import Handover
 from ckptsync.stores.base import ObjectStore
 
 log = structlog.get_logger()
@@ -54,6 +56,7 @@ class Facts:
     role: RoleChange | None
     activation: Activation | None
     """The newest."""
+    handover: Handover | None
     me: Remembered
 
     @property
@@ -75,10 +78,11 @@ def may_start(pipeline: Pipeline, *, fresh: bool) -> Permission:
     With `fresh` it may start from nothing, although there was a checkpoint.
 
     Raises Fenced, ForeignWriter, RollbackDetected, Diverged, Stopped where another writer is or
-    may be at work; NotPrimary where this node has not taken over; Refused where the engine would
-    start from nothing, or from half of a pull; HeadLost, IntegrityError, WrongRepository,
-    UnsupportedFormat for a bucket that is not as it should be; CannotTell where it does not
-    answer, and this node was not its primary; SourceError, PermissionRefused.
+    may be at work; PrimaryActive where a copy of this node is; NotPrimary where this node has not
+    taken over, or gives its pipeline away; Refused where the engine would start from nothing, or
+    from half of a pull; HeadLost, IntegrityError, WrongRepository, UnsupportedFormat for a bucket
+    that is not as it should be; CannotTell where it does not answer, and this node was not its
+    primary; Cancelled; SourceError, PermissionRefused.
     """
     facts = _facts(pipeline)
     require_role(facts)
@@ -90,12 +94,13 @@ def may_start(pipeline: Pipeline, *, fresh: bool) -> Permission:
     else:
         try:
             head = _head(pipeline.store)
+            reason = require_head(_recalled(pipeline, facts), head)
+            if head is not None:
+                require_no_copy(pipeline)
         except StoreError as error:
             unanswered = error
             trusting = pipeline.takeover.start_unverified
             reason = require_trust(facts, error, start_unverified=trusting)
-        else:
-            reason = require_head(_recalled(pipeline, facts), head)
     if not fresh:
         _require_checkpoint(pipeline, facts.me, head)
     if unanswered is not None:
@@ -107,6 +112,7 @@ def may_start(pipeline: Pipeline, *, fresh: bool) -> Permission:
 def require_role(facts: Facts) -> None:
     """Raises what this node's role says against it, whatever the bucket may say."""
     against = objection(facts.acts_as, facts.pipeline, facts.role)
+    against = against or under_way(facts.handover, facts.pipeline)
     if against is not None:
         raise against
 
@@ -179,6 +185,7 @@ def _facts(pipeline: Pipeline) -> Facts:
             begins_as=initial(pipeline),
             role=state.roles.current(),
             activation=state.activations.newest(),
+            handover=state.handovers.current(),
             me=state.identity.remembered(),
         )
 

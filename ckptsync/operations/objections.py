@@ -5,6 +5,7 @@ from typing import assert_never
 from ckptsync.errors import CkptsyncError, Diverged, Fenced, NotPrimary, Stopped
 from ckptsync.model import Role
 from ckptsync.state.role import RoleChange
+from ckptsync.state.switchover import Handover, HandoverStage
 
 
 def objection(role: Role, pipeline: str, change: RoleChange | None) -> CkptsyncError | None:
@@ -50,6 +51,16 @@ def objection(role: Role, pipeline: str, change: RoleChange | None) -> CkptsyncE
             )
         case _:
             assert_never(role)
+
+
+def under_way(handover: Handover | None, pipeline: str) -> CkptsyncError | None:
+    """What a switchover says against it: the engine was stopped for that."""
+    if handover is None or handover.stage is HandoverStage.TAKING_BACK:
+        return None
+    return NotPrimary(
+        f"this node is giving '{pipeline}' to node '{handover.node}'",
+        hint=f"ckptsync switchover --cancel {pipeline}",
+    )
 
 
 def _told(what: str, why: str | None) -> str:

@@ -95,6 +95,8 @@ def pull(pipeline: Pipeline, wish: Wish, *, progress: Progress) -> PullReport:
         if wish.to is None:
             _require_replaceable(pipeline, found, present, wish)
         entry, fetched = _first_complete(pipeline, found, target, progress)
+        if wish.to is None:
+            _note_seen(pipeline, found)
     log.info("checkpoint.pulled", checkpoint=entry.id, engine_id=entry.engine_id, bytes=fetched)
     return Restored(
         entry=entry,
@@ -119,6 +121,17 @@ def _look(pipeline: Pipeline, wish: Wish) -> Remote | Fresh:
         require_no_rollback(found.head, me, pipeline.store.name)
     warn_if_foreign(pipeline, found.repository)
     return found
+
+
+def _note_seen(pipeline: Pipeline, found: Remote) -> None:
+    """Remember the bucket that the storage goes on from, if it is this pipeline's own."""
+    descriptor, identity = found.repository.descriptor, pipeline.state.identity
+    known = identity.remembered().repository_id
+    is_own = descriptor.pipeline == pipeline.node.pipeline
+    if found.may_lag or not is_own or known not in (None, descriptor.repository_id):
+        return
+    identity.joined(descriptor.repository_id)
+    pipeline.register().note(found.head, identity.remembered())
 
 
 def _target(pipeline: Pipeline, wish: Wish) -> Target:

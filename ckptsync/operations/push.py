@@ -7,12 +7,13 @@ from typing import Final
 import structlog
 
 from ckptsync.errors import Busy, CheckpointNotFound, IntegrityError, Refused, Vanished
-from ckptsync.model import CheckpointId, Engine, LocalCheckpoint, Progress, ignore
+from ckptsync.model import LocalCheckpoint, Progress, ignore
 from ckptsync.operations.assemble import assemble
 from ckptsync.operations.contents import Contents
 from ckptsync.operations.manifests import manifest_bytes, remember_manifest
 from ckptsync.operations.pipeline import Pipeline
 from ckptsync.operations.sink import Sink
+from ckptsync.operations.synced import holds, is_unchanged, synced
 from ckptsync.operations.transfers import Retraceable, stoppable
 from ckptsync.operations.upload import Uploading
 from ckptsync.operations.verify_presence import absent
@@ -21,7 +22,6 @@ from ckptsync.repository import epochs, keys, manifest
 from ckptsync.repository.commit import Attempt, MustReplan, commit, fork, require_progress
 from ckptsync.repository.head import Entry, Head, ManifestRef
 from ckptsync.repository.known import Known, stored_object
-from ckptsync.repository.repository import Repository
 from ckptsync.sources.base import Pinned
 from ckptsync.sources.digests import Digests
 from ckptsync.state.journal import Upload, UploadJournal
@@ -43,9 +43,16 @@ class PushReport:
 
 
 def push(
-    pipeline: Pipeline, *, engine_id: str | None, new_timeline: bool, progress: Progress
+    pipeline: Pipeline,
+    *,
+    engine_id: str | None,
+    new_timeline: bool,
+    engine_stopped: bool = False,
+    progress: Progress,
 ) -> PushReport:
     """Store the newest complete checkpoint, or the named one, and commit it.
+
+    Of an engine that was found stopped, what it wrote last is not waited for to be quiet.
 
     A crash anywhere leaves the bucket's checkpoints as they were, or with this one too; pushing
     again goes on with what was uploaded. Call with the pipeline's lock held.
@@ -55,18 +62,21 @@ def push(
     """
     started = monotonic()
     _require_published(pipeline)
-    choose(pipeline, engine_id)  # nothing is created in the bucket for nothing
+    # Nothing is created in the bucket for nothing.
+    choose(pipeline, engine_id, engine_stopped=engine_stopped)
     writable = open_for_writing(pipeline)
     head = writable.head
     retraceable = Retraceable(stoppable(progress, pipeline.stop))
     for _ in range(_TRIES):
-        checkpoint = choose(pipeline, engine_id)
-        done = None if new_timeline else _synced(pipeline, writable, head, checkpoint.engine)
-        if done is not None:
-            return PushReport(
-                entry=done, already_synced=True, files=0, seconds=monotonic() - started
-            )
+        checkpoint = choose(pipeline, engine_id, engine_stopped=engine_stopped)
         try:
+            done = (
+                None if new_timeline else _synced(pipeline, writable, head, checkpoint, retraceable)
+            )
+            if done is not None:
+                return PushReport(
+                    entry=done, already_synced=True, files=0, seconds=monotonic() - started
+                )
             with pipeline.layout.pin(checkpoint) as pinned:
                 run = _Push(pipeline, writable, pinned, new_timeline=new_timeline)
                 entry = run.commit(head, retraceable)
@@ -97,9 +107,11 @@ def _require_published(pipeline: Pipeline) -> None:
         )
 
 
-def choose(pipeline: Pipeline, engine_id: str | None) -> LocalCheckpoint:
+def choose(
+    pipeline: Pipeline, engine_id: str | None, *, engine_stopped: bool = False
+) -> LocalCheckpoint:
     """The newest complete local checkpoint, or the named one. Raises CheckpointNotFound."""
-    checkpoints = pipeline.layout.checkpoints()
+    checkpoints = pipeline.layout.checkpoints(engine_stopped=engine_stopped)
     wanted = [each for each in checkpoints if engine_id in (None, each.engine.id)]
     if wanted:
         return wanted[-1]
@@ -114,38 +126,46 @@ def choose(pipeline: Pipeline, engine_id: str | None) -> LocalCheckpoint:
     )
 
 
-def _synced(pipeline: Pipeline, writable: Writable, head: Head, engine: Engine) -> Entry | None:
+def _synced(
+    pipeline: Pipeline, writable: Writable, head: Head, local: LocalCheckpoint, progress: Progress
+) -> Entry | None:
     """The live entry of a checkpoint that is in the bucket already, and is where it goes on from.
 
     After a pull went back to it, that is recorded first: the latest is this one again.
     """
-    back = epochs.went_back_to(head, pipeline.state.identity.remembered())
-    found = synced(writable.repository, head, engine, back=back)
-    if found is not None and found.id == back:
-        reason, at = epochs.going_back(back), pipeline.store.now()
-        fork(writable.register, writable.repository, found, reason, at)
+    repository, identity = writable.repository, pipeline.state.identity
+    me = identity.remembered()
+    back = epochs.went_back_to(head, me)
+    found = synced(repository, head, local.engine, back=back)
+    if found is None:
+        return None
+    point = me.pushed or me.restored
+    if point is not None and point.checkpoint_id != found.id:
+        point = None
+    if point is None or not is_unchanged(point, local):
+        with pipeline.layout.pin(local) as pinned:
+            if not holds(pipeline, repository, found, pinned, progress):
+                return None
+        # So that it need not be compared again.
+        if point is not None:
+            identity.compared(found.id, local.at)
+        elif found.id == head.latest:
+            _note_pushed(pipeline, found, local)
+    if found.id == back:
+        fork(writable.register, repository, found, epochs.going_back(back), pipeline.store.now())
     return found
 
 
-def synced(
-    repository: Repository, head: Head, engine: Engine, *, back: CheckpointId | None
-) -> Entry | None:
-    """The live entry of a checkpoint, if it is in the bucket already.
-
-    Where the engine went back to an older checkpoint it may use a name again, so what was pushed
-    after that one does not count.
-    """
-    latest = repository.find(head, head.latest) if head.latest else None
-    if latest is None or (back is None and engine.step > int(latest.step)):
-        return None
-    same = (
-        entry
-        for entry in repository.entries(head)
-        if entry.is_of(engine)
-        and entry.state == "live"
-        and (back is None or entry.seq <= keys.seq(back))
+def _note_pushed(pipeline: Pipeline, entry: Entry, local: LocalCheckpoint) -> None:
+    engine = local.engine
+    pipeline.state.identity.pushed(
+        entry.id,
+        engine.id,
+        engine.step,
+        engine.lineage,
+        fingerprint=engine.fingerprint,
+        at=local.at,
     )
-    return next(same, None)
 
 
 class _Push:
@@ -220,7 +240,11 @@ class _Push:
         )
         engine = assembled.manifest.engine
         pipeline.state.identity.pushing(
-            assembled.manifest.checkpoint, engine.id, engine.step, engine.lineage
+            assembled.manifest.checkpoint,
+            engine.id,
+            engine.step,
+            engine.lineage,
+            fingerprint=engine.fingerprint,
         )
         entry = commit(self._writable.register, repository, attempt, at)
         self._remember(entry, data)
@@ -274,9 +298,7 @@ class _Push:
 
     def _remember(self, entry: Entry, data: bytes) -> None:
         remember_manifest(self._pipeline, entry, data)
-        self._pipeline.state.identity.pushed(
-            entry.id, entry.engine_id, int(entry.step), entry.lineage
-        )
+        _note_pushed(self._pipeline, entry, self._pinned.checkpoint)
         self._journal.clear()
         log.info(
             "checkpoint.committed",

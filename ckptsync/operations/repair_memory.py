@@ -9,6 +9,7 @@ from ckptsync.errors import LineageRegression, PermissionRefused, SourceError
 from ckptsync.model import CheckpointId
 from ckptsync.operations.listing import local_checkpoints
 from ckptsync.operations.pipeline import Pipeline
+from ckptsync.operations.stage import note_publishing
 from ckptsync.repository import keys
 from ckptsync.repository.anew import COUNTED, Known
 from ckptsync.repository.claim import Claimant
@@ -96,7 +97,7 @@ def _forget(
     unfinished = state.identity.remembered().publishing
     if unfinished is not None and unfinished.checkpoint_id in gone and latest is not None:
         # The storage may hold half of it; a pull of what is there makes it whole again.
-        state.identity.publishing(latest.id, latest.engine_id, int(latest.step), latest.lineage)
+        note_publishing(pipeline, latest)()
     state.identity.forget(gone)
 
 

@@ -25,6 +25,8 @@ log = structlog.get_logger()
 
 _STOPPING: Final = (ForeignWriter, RollbackDetected, WrongRepository, HeadLost)
 """What only an operator can judge; nothing is written, and the engine is left alone."""
+_OF_ITS_BUCKET: Final = frozenset(each.__name__ for each in (RollbackDetected, HeadLost))
+"""Of these, what happened to the bucket of which this node is still the primary."""
 
 
 def role_of(pipeline: Pipeline) -> Role:
@@ -40,6 +42,34 @@ def initial(pipeline: Pipeline) -> Role:
 def role_before_it_stopped(pipeline: Pipeline) -> Role:
     changes = (each.role for each in pipeline.state.roles.changes())
     return next((role for role in changes if role is not Role.STOPPED), initial(pipeline))
+
+
+def stop(pipeline: Pipeline, error: CkptsyncError) -> None:
+    """Leave it to an operator; what kind of error it was decides what is still done."""
+    become(pipeline, Role.STOPPED, reason=type(error).__name__, problem=str(error))
+
+
+def is_silent(pipeline: Pipeline) -> bool:
+    """Whether not even a heartbeat may be written, in another's bucket or another's name."""
+    current = pipeline.state.roles.current()
+    if current is None or current.role is not Role.STOPPED:
+        return False
+    return current.reason not in _OF_ITS_BUCKET
+
+
+def is_to_be_displaced(pipeline: Pipeline) -> bool:
+    """Whether the engine may run here, so that another writer in head ends that."""
+    role = role_of(pipeline)
+    match role:
+        case Role.PRIMARY:
+            return True
+        case Role.ACTIVATING | Role.ACTIVATION_FAILED:
+            begun = pipeline.state.activations.unfinished()
+            return begun is not None and begun.engine_may_run
+        case Role.STOPPED:
+            return not is_silent(pipeline) and role_before_it_stopped(pipeline) is Role.PRIMARY
+        case _:
+            return False
 
 
 def become(

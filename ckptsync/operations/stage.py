@@ -113,5 +113,9 @@ def fetch(
 def note_publishing(pipeline: Pipeline, entry: Entry) -> Callable[[], None]:
     """What to do as the storage begins to be changed to hold a checkpoint."""
     return lambda: pipeline.state.identity.publishing(
-        entry.id, entry.engine_id, int(entry.step), entry.lineage
+        entry.id,
+        entry.engine_id,
+        int(entry.step),
+        entry.lineage,
+        fingerprint=None if entry.fingerprint is None else int(entry.fingerprint),
     )

@@ -1,14 +1,14 @@
 """What this node is when a daemon starts: what it remembers, held against what head says."""
 
-from datetime import timedelta
 from typing import Final
 
 import structlog
 
-from ckptsync.errors import Cancelled, CkptsyncError, NotFound, PrimaryActive
+from ckptsync.errors import CkptsyncError, NotFound
 from ckptsync.model import Progress, Role
 from ckptsync.operations import fence
-from ckptsync.operations.claiming import give_up, is_in
+from ckptsync.operations.claiming import give_up, is_in, landed
+from ckptsync.operations.copies import require_no_copy
 from ckptsync.operations.pipeline import Pipeline
 from ckptsync.operations.pull import PullReport, Wish, pull
 from ckptsync.operations.resolve import LATEST
@@ -17,24 +17,23 @@ from ckptsync.operations.roles import (
     role_after,
     role_before_it_stopped,
     role_of,
+    stop,
 )
 from ckptsync.operations.writing import open_for_writing
-from ckptsync.repository import nodes
 from ckptsync.repository.head import Head
-from ckptsync.state.activation import Activation
+from ckptsync.state.activation import Activation, Stage
 
 log = structlog.get_logger()
 
 _UNFINISHED: Final = (Role.ACTIVATING, Role.ACTIVATION_FAILED)
-_MARGIN: Final = timedelta(seconds=2)  # some stores tell the time in whole seconds
 
 
 def start(pipeline: Pipeline) -> Role:
     """Find the role of this node, take it, and give it.
 
-    A role that only an operator ends (fenced, diverged) is kept, and a standby asks the bucket
-    nothing. Who is to be the primary creates the repository where there is none; who is giving
-    it to another node goes on waiting for that.
+    A role that only an operator ends (fenced, diverged) is kept. A standby asks the bucket only
+    whether a claim that it gave up has come there after all. Who is to be the primary creates the
+    repository where there is none; who is giving it to another node goes on waiting for that.
 
     Raises what head makes of a primary, once it has the role for that: WrongRepository,
     RollbackDetected, ForeignWriter, HeadLost; PrimaryActive if a copy of this node is at work;
@@ -49,6 +48,8 @@ def start(pipeline: Pipeline) -> Role:
         role = _resumed(pipeline, activation, role)
     elif role in _UNFINISHED:
         role = Role.STANDBY
+    if role is Role.STANDBY and _has_given_up_a_claim(pipeline):
+        role = _after_a_claim(pipeline)
     if role in (Role.PRIMARY, Role.RELEASED):
         role = _writer(pipeline, role)
     if role not in (Role.PRIMARY, Role.RELEASED):
@@ -60,6 +61,8 @@ def start(pipeline: Pipeline) -> Role:
 
 def _resumed(pipeline: Pipeline, activation: Activation, role: Role) -> Role:
     """Go on with an activation whose claim is in head, or give it up."""
+    if activation.in_place and role is Role.UNFENCED:
+        return role  # to reconnect goes on with it
     head = pipeline.register().read().head
     if is_in(head, activation, pipeline.state.identity.remembered()):
         return Role.ACTIVATING
@@ -73,6 +76,21 @@ def _resumed(pipeline: Pipeline, activation: Activation, role: Role) -> Role:
     return role if now is Role.STOPPED else now
 
 
+def _has_given_up_a_claim(pipeline: Pipeline) -> bool:
+    newest = pipeline.state.activations.newest()
+    return newest is not None and newest.stage is Stage.ABANDONED and newest.instance is not None
+
+
+def _after_a_claim(pipeline: Pipeline) -> Role:
+    """Whether the claim came to the bucket after all; where that cannot be told, polls will."""
+    try:
+        claimed = landed(pipeline, pipeline.register().read().head)
+    except CkptsyncError as error:
+        log.info("activation.unchecked", error=str(error))
+        return Role.STANDBY
+    return Role.STANDBY if claimed is None else Role.ACTIVATING
+
+
 def _writer(pipeline: Pipeline, role: Role) -> Role:
     try:
         return _judged(pipeline, role)
@@ -81,7 +99,7 @@ def _writer(pipeline: Pipeline, role: Role) -> Role:
         if lost is Role.FENCED:
             return _fenced(pipeline, error)
         if lost is not None:
-            become(pipeline, lost, reason="found at the start", problem=str(error))
+            stop(pipeline, error)
         raise
 
 
@@ -100,7 +118,7 @@ def _judged(pipeline: Pipeline, role: Role) -> Role:
         if mine and head.writer.state == "activating":
             return Role.ACTIVATION_FAILED  # what was done of it is forgotten
         if mine:
-            _require_no_copy(pipeline)
+            require_no_copy(pipeline)
     open_for_writing(pipeline, anew=True)
     return Role.PRIMARY
 
@@ -120,43 +138,26 @@ def _fenced(pipeline: Pipeline, error: CkptsyncError) -> Role:
     return Role.FENCED
 
 
-def _require_no_copy(pipeline: Pipeline) -> None:
-    """Raises PrimaryActive if the node of this name beats on another machine.
-
-    One that was just left by this node, before its host booted anew, grows old while we wait;
-    that of a copy is renewed.
-    """
-    first = nodes.read(pipeline.store, pipeline.node.name)
-    if first is None or not first.fresh or _is_ours(pipeline, first):
-        return
-    log.warning("node.same_elsewhere", node=pipeline.node.name, seconds=nodes.FRESH.seconds)
-    if pipeline.stop.wait((nodes.FRESH - first.age + _MARGIN).total_seconds()):
-        raise Cancelled("stopped while finding out whether a copy of this node is at work")
-    again = nodes.read(pipeline.store, pipeline.node.name)
-    if again is not None and again.fresh and not _is_ours(pipeline, again):
-        raise PrimaryActive(
-            f"{pipeline.store.name}: node '{pipeline.node.name}' is at work on another machine, "
-            "too: a copy of it, or one of the same name",
-            hint="stop one of the two, and give it a state directory and a node name of its own",
-        )
-
-
-def _is_ours(pipeline: Pipeline, seen: nodes.SeenNode) -> bool:
-    beat = seen.heartbeat
-    return beat is not None and beat.machine == pipeline.machine
+def asks_for_a_pull(pipeline: Pipeline) -> bool:
+    """Whether something is to be put in place before the engine of this primary starts."""
+    unfinished = pipeline.state.identity.remembered().publishing
+    return pipeline.standby.start_from is not None or unfinished is not None
 
 
 def initial_pull(pipeline: Pipeline, *, progress: Progress) -> PullReport | None:
     """What a primary pulls before its engine starts; None where the configuration asks for none.
 
-    A checkpoint that is here already will do. A pull that was interrupted while it put one in
-    place is finished in any case. Raises what `pull` raises.
+    A checkpoint that is here already will do. That which the configuration names is asked for only
+    until this node has pushed or restored one: then any will do, and it is the latest that is
+    pulled. A pull that was interrupted while it put one in place is finished in any case. Raises
+    what `pull` raises.
     """
-    publishing = pipeline.state.identity.remembered().publishing
-    if pipeline.standby.start_from is None and publishing is None:
+    me, wanted = pipeline.state.identity.remembered(), pipeline.standby.start_from
+    if not asks_for_a_pull(pipeline):
         return None
+    has_begun = me.pushed is not None or me.restored is not None
     wish = Wish(
-        checkpoint=pipeline.standby.start_from or LATEST,
+        checkpoint=LATEST if wanted is None or has_begun else wanted,
         explicit=False,
         required=pipeline.standby.required,
     )

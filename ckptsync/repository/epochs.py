@@ -50,8 +50,8 @@ def require_no_rollback(head: Head, me: Remembered, where: str) -> None:
         raise RollbackDetected(
             f"{where}: head.json is at revision {head.revision}, epoch {head.epoch}, but this "
             f"node has seen revision {me.revision}, epoch {me.epoch}: the bucket went back in time",
-            hint="nothing was written; if the bucket was restored from an older copy and that is to "
-            "hold: ckptsync repair accept-rollback",
+            hint="nothing was written; if the bucket was restored from an older copy and that is "
+            "to hold: ckptsync repair accept-rollback",
         )
 
 
@@ -77,16 +77,22 @@ def require_writer(head: Head, me: Remembered, where: str) -> None:
             f"this node last wrote at epoch {me.held_epoch}",
             hint=f"push from node '{writer.node}'; to make this one a standby: ckptsync rejoin",
         )
+    require_own_write(head, me, where)
+    if writer.state != "active":
+        raise Fenced(
+            f"{where}: this node's writer is '{writer.state}'"
+            + (f" to node '{writer.released_to}'" if writer.released_to else ""),
+        )
+
+
+def require_own_write(head: Head, me: Remembered, where: str) -> None:
+    """Raises ForeignWriter if what this node's writer wrote last is not a write of this node."""
+    writer = head.writer
     if writer.write_id not in me.write_ids:
         raise ForeignWriter(
             f"{where}: a copy of this node has written in its name (write {writer.write_id}); "
             "two machines share one state directory or were cloned",
             hint="stop one of them, and give it a state directory and prefix of its own",
-        )
-    if writer.state != "active":
-        raise Fenced(
-            f"{where}: this node's writer is '{writer.state}'"
-            + (f" to node '{writer.released_to}'" if writer.released_to else ""),
         )
 
 

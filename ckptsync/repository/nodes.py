@@ -32,6 +32,8 @@ class Heartbeat(Record):
     warm: Id | None
     """The newest checkpoint that it could go on from without the bucket."""
     pulling: Id | None
+    paused: bool = False
+    """Whether an operator has told it to push and pull nothing by itself."""
     at: AwareDatetime
     """By its own clock; how old it is, the store tells."""
 
@@ -41,6 +43,8 @@ class SeenNode:
     node: str
     heartbeat: Heartbeat | None
     """None where what lies there cannot be read: something wrote it, nobody knows what."""
+    modified: datetime
+    """When it was written, by the store's clock."""
     age: timedelta
     """By the store's clock. Negative where that was set back."""
 
@@ -84,4 +88,4 @@ def _seen(store: ObjectStore, info: ObjectInfo, now: datetime) -> SeenNode:
     except (IntegrityError, UnsupportedFormat):
         heartbeat = None
     node = info.key.removeprefix(PREFIX).removesuffix(".json")
-    return SeenNode(node=node, heartbeat=heartbeat, age=now - info.modified)
+    return SeenNode(node=node, heartbeat=heartbeat, modified=info.modified, age=now - info.modified)

@@ -110,9 +110,10 @@ class Layout(Protocol):
     @property
     def name(self) -> str: ...
 
-    def checkpoints(self) -> Sequence[LocalCheckpoint]:
+    def checkpoints(self, *, engine_stopped: bool = False) -> Sequence[LocalCheckpoint]:
         """The complete ones, oldest first. Never raises for what vanishes meanwhile.
 
+        With `engine_stopped` nothing is written any more, so nothing has to have been quiet first.
         Raises SourceError or PermissionRefused if the storage root cannot be read.
         """
         ...

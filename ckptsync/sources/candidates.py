@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Final
 
+AT_ONCE: Final = timedelta.min
+"""How long a directory has to have been quiet, whatever the clock says, where nobody writes."""
 MARKERS: Final = ("_SUCCESS", "commit_success.txt")
 
 _TEMPORARY: Final = ("*.tmp", "tmp-*", "*.orbax-checkpoint-tmp*")
@@ -101,7 +103,7 @@ def rivals(
     while newer := [
         each
         # Whatever the times: an engine that starts does not wait for quiet.
-        for each in complete(rest, marker_required=marker_required, quiet=timedelta.min, now=_EPOCH)
+        for each in complete(rest, marker_required=marker_required, quiet=AT_ONCE, now=_EPOCH)
         if each != wanted and each.rank >= wanted.rank
     ]:
         found += newer

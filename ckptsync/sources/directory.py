@@ -14,6 +14,7 @@ from ckptsync.hashing import Hash
 from ckptsync.model import Engine, File, LocalCheckpoint
 from ckptsync.sources.base import Derived, Staged
 from ckptsync.sources.candidates import (
+    AT_ONCE,
     MARKERS,
     Candidate,
     complete,
@@ -61,11 +62,11 @@ class Directory:
         self._engine_running = engine_running
         self._now = now
 
-    def checkpoints(self) -> Sequence[LocalCheckpoint]:
+    def checkpoints(self, *, engine_stopped: bool = False) -> Sequence[LocalCheckpoint]:
         found = complete(
             self._candidates(self._root),
             marker_required=self._marker_required,
-            quiet=self._quiet,
+            quiet=AT_ONCE if engine_stopped else self._quiet,
             now=self._now(),
         )
         return [_checkpoint(candidate) for candidate in found]

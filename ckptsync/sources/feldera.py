@@ -44,7 +44,7 @@ class Feldera:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def checkpoints(self) -> Sequence[LocalCheckpoint]:
+    def checkpoints(self, *, engine_stopped: bool = False) -> Sequence[LocalCheckpoint]:
         require_root(self._root)
         entries = self._catalog()
         at_root = names(self._root)

@@ -43,7 +43,7 @@ def publish(staged: Staged, root: Path) -> None:
     """Make this the one checkpoint of the storage root.
 
     A crash at any step leaves a root from which the engine resumes either the old checkpoint or
-    this one, never with a journal of the other; calling it again finishes. What the root held
+    this one, never this one with a journal; calling it again finishes. What the root held
     beside it goes to quarantine. Before anything changed raises EngineRunning; IntegrityError
     if an engine could not resume from it; SourceError if a batch of the same name and other
     content is in the way.
@@ -70,16 +70,23 @@ def publish(staged: Staged, root: Path) -> None:
             _replace(root / CATALOG, catalog_of([*_others(root, id), entry]), staged, quarantine)
             # First all that takes space: on a full disk the old checkpoint keeps its journal.
             aside = _write_aside(root / STATE, state, staged, quarantine)
-            if (root / JOURNAL).exists():
-                quarantine.take(root / JOURNAL)
-                disk.sync_directory(root)
+            _set_journal_aside(root, quarantine)
             disk.rename_over(aside, root / STATE)
+        else:
+            _set_journal_aside(root, quarantine)
         _replace(root / CATALOG, catalog_of([entry]), staged, quarantine)
         for path in sorted(root.iterdir()):
             if path.name not in batches and (is_batch(path.name) or _is_other(path.name, id)):
                 quarantine.take(path)
         disk.sync_directory(root)
         quarantine.sync()
+
+
+def _set_journal_aside(root: Path, quarantine: Quarantine) -> None:
+    """Even one of this very checkpoint: it tells what one of its lives went on to do."""
+    if (root / JOURNAL).exists():
+        quarantine.take(root / JOURNAL)
+        disk.sync_directory(root)
 
 
 def vacate(root: Path, quarantine: Quarantine) -> None:

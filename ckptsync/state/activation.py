@@ -16,15 +16,17 @@ CREATE TABLE IF NOT EXISTS activation (
     number INTEGER PRIMARY KEY AUTOINCREMENT, request TEXT NOT NULL UNIQUE,
     started_at TEXT NOT NULL, reason TEXT, forced INTEGER NOT NULL, stage INTEGER NOT NULL,
     instance TEXT, epoch TEXT, timeline INTEGER, latest TEXT, checkpoint TEXT, problem TEXT,
-    in_place INTEGER NOT NULL, detach_replica INTEGER NOT NULL, engine_stopped INTEGER NOT NULL
+    in_place INTEGER NOT NULL, detach_replica INTEGER NOT NULL, engine_stopped INTEGER NOT NULL,
+    to_latest INTEGER NOT NULL
 ) STRICT
 """
 
 _COLUMNS: Final = (
     "request", "started_at", "reason", "forced", "stage", "instance", "epoch", "timeline",
     "latest", "checkpoint", "problem", "in_place", "detach_replica", "engine_stopped",
+    "to_latest",
 )  # fmt: skip
-_FLAGS: Final = ("forced", "in_place", "detach_replica", "engine_stopped")
+_FLAGS: Final = ("forced", "in_place", "detach_replica", "engine_stopped", "to_latest")
 _NAMES: Final = ", ".join(_COLUMNS)
 
 
@@ -71,6 +73,13 @@ class Activation:
     detach_replica: bool = False
     engine_stopped: bool = False
     """The operator's word."""
+    to_latest: bool = False
+    """It goes on from head's latest, whatever the configuration asks a new node to start from."""
+
+    @property
+    def engine_may_run(self) -> bool:
+        """By the bucket's leave, although this activation has not come to its end."""
+        return self.epoch is not None and (self.in_place or self.stage is Stage.CONFIRMED)
 
 
 class Activations:
@@ -115,6 +124,7 @@ class Activations:
             int(activation.in_place),
             int(activation.detach_replica),
             int(activation.engine_stopped),
+            int(activation.to_latest),
         )
         with self._database.transaction() as transaction:
             transaction.execute(

@@ -8,6 +8,7 @@ import sqlite3
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, TypeVar
 
 from ckptsync.state.database import Database
@@ -30,7 +31,7 @@ POINT_SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS point (
     kind TEXT PRIMARY KEY CHECK (kind IN ('publishing', 'restored', 'pushing', 'pushed')),
     checkpoint_id TEXT NOT NULL,
-    engine_id TEXT NOT NULL, step TEXT NOT NULL, lineage TEXT
+    engine_id TEXT NOT NULL, step TEXT NOT NULL, lineage TEXT, fingerprint TEXT, at TEXT
 ) STRICT
 """
 REPAIR_SCHEMA: Final = """
@@ -49,6 +50,9 @@ class _Point:
     engine_id: str
     step: int
     lineage: str | None
+    fingerprint: int | None = None
+    at: datetime | None = None
+    """When it became complete, by the local clock; None where only a pull has put it in place."""
 
 
 class Publishing(_Point):
@@ -70,7 +74,7 @@ class Pushing(_Point):
 
 
 class Pushed(_Point):
-    """The checkpoint that this node committed last."""
+    """The checkpoint that this node committed last, unless a pull replaced the storage since."""
 
     __slots__ = ()
 
@@ -190,20 +194,34 @@ class Identity:
             )
 
     def publishing(
-        self, checkpoint_id: str, engine_id: str, step: int, lineage: str | None
+        self,
+        checkpoint_id: str,
+        engine_id: str,
+        step: int,
+        lineage: str | None,
+        *,
+        fingerprint: int | None = None,
     ) -> None:
         """Call before the storage is changed to hold what a pull fetched."""
+        point = Publishing(
+            checkpoint_id=checkpoint_id,
+            engine_id=engine_id,
+            step=step,
+            lineage=lineage,
+            fingerprint=fingerprint,
+        )
         with self._database.transaction() as transaction:
-            _set_point(transaction, "publishing", checkpoint_id, engine_id, step, lineage)
+            _set_point(transaction, "publishing", point)
 
     def published(self, *, from_bucket: bool) -> None:
         """Note that what was `publishing` is in place.
 
         The storage goes on from there, unless it came from elsewhere than the bucket: then what
-        follows is judged against the bucket's latest.
+        follows is judged against the bucket's latest. What was pushed before says nothing of it:
+        an engine that goes on from an older checkpoint uses its names again.
         """
         with self._database.transaction() as transaction:
-            transaction.execute("DELETE FROM point WHERE kind IN ('restored', 'pushing')")
+            transaction.execute("DELETE FROM point WHERE kind <> 'publishing'")
             if from_bucket:
                 transaction.execute("UPDATE point SET kind = 'restored' WHERE kind = 'publishing'")
             else:
@@ -214,18 +232,59 @@ class Identity:
         with self._database.transaction() as transaction:
             transaction.execute("DELETE FROM point")
 
-    def pushing(self, checkpoint_id: str, engine_id: str, step: int, lineage: str | None) -> None:
+    def pushing(
+        self,
+        checkpoint_id: str,
+        engine_id: str,
+        step: int,
+        lineage: str | None,
+        *,
+        fingerprint: int | None = None,
+    ) -> None:
         """Call before the swap that commits a checkpoint; only the first since a restore counts."""
+        point = Pushing(
+            checkpoint_id=checkpoint_id,
+            engine_id=engine_id,
+            step=step,
+            lineage=lineage,
+            fingerprint=fingerprint,
+        )
         with self._database.transaction() as transaction:
             if _point(transaction, "pushing", Pushing) is None:
-                _set_point(transaction, "pushing", checkpoint_id, engine_id, step, lineage)
+                _set_point(transaction, "pushing", point)
 
-    def pushed(self, checkpoint_id: str, engine_id: str, step: int, lineage: str | None) -> None:
+    def pushed(
+        self,
+        checkpoint_id: str,
+        engine_id: str,
+        step: int,
+        lineage: str | None,
+        *,
+        fingerprint: int | None = None,
+        at: datetime | None = None,
+    ) -> None:
         """Note a commit; the local storage goes on from there, not from what was restored."""
+        point = Pushed(
+            checkpoint_id=checkpoint_id,
+            engine_id=engine_id,
+            step=step,
+            lineage=lineage,
+            fingerprint=fingerprint,
+            at=at,
+        )
         with self._database.transaction() as transaction:
-            _set_point(transaction, "pushed", checkpoint_id, engine_id, step, lineage)
+            _set_point(transaction, "pushed", point)
             transaction.execute("DELETE FROM point WHERE kind IN ('restored', 'pushing')")
             transaction.execute("DELETE FROM repair")
+
+    def compared(self, checkpoint_id: str, at: datetime) -> None:
+        """Note when what lies in the storage became complete: it is what was pushed or restored."""
+        with self._database.transaction() as transaction:
+            transaction.execute(
+                "UPDATE point SET at = ? WHERE checkpoint_id = ?"
+                " AND kind IN ('pushed', 'restored')",
+                (at.isoformat(), checkpoint_id),
+            )
 
     def repairing(self, repository_id: str, repair: Repair) -> None:
         """Call before the swap that takes the repository anew."""
@@ -279,22 +338,31 @@ def _ids(connection: sqlite3.Connection, sql: str) -> frozenset[str]:
 
 def _point(connection: sqlite3.Connection, kind: str, point: type[P]) -> P | None:
     row = connection.execute(
-        "SELECT checkpoint_id, engine_id, step, lineage FROM point WHERE kind = ?", (kind,)
+        "SELECT checkpoint_id, engine_id, step, lineage, fingerprint, at FROM point WHERE kind = ?",
+        (kind,),
     ).fetchone()
     if row is None:
         return None
-    return point(checkpoint_id=row[0], engine_id=row[1], step=int(row[2]), lineage=row[3])
+    return point(
+        checkpoint_id=row[0],
+        engine_id=row[1],
+        step=int(row[2]),
+        lineage=row[3],
+        fingerprint=None if row[4] is None else int(row[4]),
+        at=None if row[5] is None else datetime.fromisoformat(row[5]),
+    )
 
 
-def _set_point(
-    connection: sqlite3.Connection,
-    kind: str,
-    checkpoint_id: str,
-    engine_id: str,
-    step: int,
-    lineage: str | None,
-) -> None:
+def _set_point(connection: sqlite3.Connection, kind: str, point: _Point) -> None:
     connection.execute(
-        "INSERT OR REPLACE INTO point VALUES (?, ?, ?, ?, ?)",
-        (kind, checkpoint_id, engine_id, str(step), lineage),
+        "INSERT OR REPLACE INTO point VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            kind,
+            point.checkpoint_id,
+            point.engine_id,
+            str(point.step),
+            point.lineage,
+            None if point.fingerprint is None else str(point.fingerprint),
+            None if point.at is None else point.at.isoformat(),
+        ),
     )

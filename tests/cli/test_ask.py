@@ -1,5 +1,6 @@
 """Orders of the command line, with and without a daemon that has the pipeline."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,24 @@ from ckptsync.cli import ask, wiring
 from ckptsync.cli.invocation import Invocation
 from ckptsync.config.load import parse
 from ckptsync.config.model import Config
-from ckptsync.errors import Busy, Cancelled, CheckpointNotFound, CkptsyncError, TimedOut
+from ckptsync.errors import (
+    Busy,
+    Cancelled,
+    CheckpointNotFound,
+    CkptsyncError,
+    PrimaryActive,
+    TimedOut,
+)
 from ckptsync.failure import Failure
-from ckptsync.operations.orders import Order, Pull, Push
+from ckptsync.model import Role
+from ckptsync.operations.orders import Order, Pull, Push, Switchover
+from ckptsync.operations.roles import role_of
+from ckptsync.repository import nodes
+from ckptsync.repository.nodes import Heartbeat
+from ckptsync.repository.repository import read_head
+from ckptsync.stores.local import LocalStore
 from tests.api.desk import PATIENCE, Desk, Gate, GatedDirectory, running_server, serving
+from tests.operations.takeovers import Waits
 from tests.pipelines import Impatient, a_small_checkpoint, write_tree
 from tests.servers import free_ports
 
@@ -303,3 +318,68 @@ class _Meanwhile(threading.Event):
             self._happen()
             self._happen = None
         return self.is_set()
+
+
+def test_a_push_beside_a_copy_of_this_node_is_refused(home: Path) -> None:
+    config, bucket = _config(home), LocalStore(home / "bucket")
+    _carried_out(config, Push())
+    head = read_head(bucket)
+
+    def beats(_seconds: float) -> None:
+        nodes.write(bucket, _beat("host-a", Role.PRIMARY))
+
+    beats(0.0)
+    write_tree(home / "storage" / "2", a_small_checkpoint("2"))
+
+    with pytest.raises(PrimaryActive, match="at work on another machine"):
+        _carried_out(config, Push(), stop=Waits(beats))
+
+    assert read_head(bucket) == head
+
+
+def test_a_switchover_that_is_stopped_while_the_engine_ends_starts_it_again(home: Path) -> None:
+    stops = f"touch '{home}/stopping'; exec sleep 60"
+    hooks = f"""
+        [pipelines.orders.hooks]
+        on_release = {json.dumps(["sh", "-c", stops])}
+        on_activate = {json.dumps(["touch", f"{home}/started"])}
+        """
+    config = parse(_toml(home) + hooks, home / "config.toml")
+    _carried_out(config, Push())
+    nodes.write(LocalStore(home / "bucket"), _beat("host-b", Role.STANDBY))
+    order = Switchover(to="host-b", timeout=timedelta(hours=1), engine_stopped=True)
+
+    with pytest.raises(Cancelled):
+        _carried_out(config, order, stop=_StopsOnce(home / "stopping"))
+
+    assert (home / "started").exists()
+    with wiring.wire(config, "orders", threading.Event()) as pipeline:
+        assert pipeline.state.handovers.current() is None
+        assert role_of(pipeline) is Role.PRIMARY
+
+
+class _StopsOnce(threading.Event):
+    """Is set from when a file is there."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self._file = file
+
+    def is_set(self) -> bool:
+        return super().is_set() or self._file.exists()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return super().wait(min(timeout or 0.0, 0.01)) or self.is_set()
+
+
+def _beat(node: str, role: Role) -> Heartbeat:
+    return Heartbeat(
+        node=node,
+        node_id="some",
+        machine="another",
+        role=role,
+        epoch=1,
+        warm=None,
+        pulling=None,
+        at=datetime.now(UTC),
+    )

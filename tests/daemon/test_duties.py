@@ -21,7 +21,7 @@ from ckptsync.operations.roles import become, role_of
 from ckptsync.operations.standby import Standby
 from ckptsync.repository import claim
 from ckptsync.state.activation import Activation, Stage
-from ckptsync.state.switchover import Handover
+from ckptsync.state.switchover import Handover, HandoverStage
 from ckptsync.stores.memory import MemoryStore
 from tests.daemon.bench import Bucket, Clock
 from tests.pipelines import Host, a_small_checkpoint
@@ -139,12 +139,12 @@ def test_the_hook_that_stops_the_engine_is_tried_until_it_does(
     host = replace(host, hooks={Hook.ON_FENCED: ("test", "-e", str(ready))})
     with host.running(store) as pipeline:
         fence.lose(pipeline, "another node took over")
-        assert standing(pipeline, Role.FENCED, activation_retriable=False).engine_unstopped
+        assert standing(pipeline, Role.FENCED).engine_unstopped
         with pytest.raises(HookFailed):
             do(pipeline, Duty.STOP_ENGINE)
         ready.touch()
         assert do(pipeline, Duty.STOP_ENGINE) is None
-        assert not standing(pipeline, Role.FENCED, activation_retriable=False).engine_unstopped
+        assert not standing(pipeline, Role.FENCED).engine_unstopped
 
 
 def test_a_standing_is_what_this_node_remembers(pipeline: Pipeline, clock: Clock) -> None:
@@ -154,18 +154,25 @@ def test_a_standing_is_what_this_node_remembers(pipeline: Pipeline, clock: Clock
         engine_unstopped=False,
         activation_retriable=False,
         handing_over=False,
+        activation_unfinished=False,
+        first_pull_due=False,
     )
-    assert standing(pipeline, Role.PRIMARY, activation_retriable=False) == plain
+    assert standing(pipeline, Role.PRIMARY) == plain
     pipeline.state.roles.pause(clock.at)
-    deadline = clock.at + timedelta(minutes=1)
-    pipeline.state.handovers.save(Handover(node="b", deadline=deadline, released=False))
+    minute = timedelta(minutes=1)
+    handover = Handover(
+        node="b", deadline=clock.at + minute, timeout=minute, stage=HandoverStage.STOPPING
+    )
+    pipeline.state.handovers.save(handover)
 
-    assert standing(pipeline, None, activation_retriable=True) == Standing(
+    assert standing(pipeline, None, first_pull_due=True) == Standing(
         role=None,
         paused=True,
         engine_unstopped=False,
-        activation_retriable=True,
+        activation_retriable=False,
         handing_over=True,
+        activation_unfinished=False,
+        first_pull_due=True,
     )
 
 
@@ -176,34 +183,33 @@ def _without_disk(host: Host, start_from: str) -> Host:
     return replace(host, standby=StandbySettings(start_from=start_from))
 
 
-@pytest.mark.parametrize(
-    ("wanted", "says"),
-    [
-        ("7", "engine id '7' were not found"),
-        ("latest", "cannot tell whether an engine runs"),
-    ],
-)
 def test_a_first_pull_that_cannot_be_is_told_of_and_no_reason_not_to_start(
-    host: Host, store: MemoryStore, wanted: str, says: str
+    host: Host, store: MemoryStore
 ) -> None:
     host.push_new("1", store)
-    with _without_disk(host, wanted).running(store) as pipeline:
+    with _without_disk(host, "latest").running(store) as pipeline:
         with capture_logs() as logged:
             do(pipeline, Duty.START)
+            do(pipeline, Duty.FIRST_PULL)
 
         (told,) = (each for each in logged if each["event"] == "start.not_pulled")
-        assert says in told["error"]
+        assert "cannot tell whether an engine runs" in told["error"]
         assert role_of(pipeline) is Role.PRIMARY
 
 
-def test_a_bucket_that_is_away_at_the_first_pull_is_a_reason_to_start_again(
+def test_a_bucket_that_is_away_is_asked_again_for_what_the_engine_cannot_start_without(
     host: Host, store: MemoryStore
 ) -> None:
     host.push_new("1", store)
     bucket = Bucket(store)
-    with (
-        _without_disk(host, "latest").running(bucket) as pipeline,
-        bucket.away(),
-        pytest.raises(Unavailable),
-    ):
-        do(pipeline, Duty.START)
+    with _without_disk(host, "latest").running(bucket) as pipeline:
+        duties = Duties(pipeline, Standby(pipeline), Event())
+        assert duties.do(Duty.START, ignore) is None
+        with bucket.away(), pytest.raises(Unavailable):
+            duties.do(Duty.FIRST_PULL, ignore)
+        assert duties.first_pull_due
+
+        host.checkpoint("2", a_small_checkpoint())
+        with bucket.away():
+            duties.do(Duty.FIRST_PULL, ignore)
+        assert not duties.first_pull_due, "the engine may go on from what is there"

@@ -24,6 +24,8 @@ PLAIN = Standing(
     engine_unstopped=False,
     activation_retriable=False,
     handing_over=False,
+    activation_unfinished=False,
+    first_pull_due=False,
 )
 
 
@@ -59,6 +61,8 @@ def test_every_role_has_its_duty(role: Role | None, duty: Duty | None) -> None:
             PACE,
             Duty.ACTIVATE,
         ),
+        (replace(PLAIN, role=Role.STANDBY, activation_unfinished=True), PACE, Duty.ACTIVATE),
+        (replace(PLAIN, role=Role.PRIMARY, first_pull_due=True), BY_HAND, Duty.FIRST_PULL),
         (replace(PLAIN, role=Role.FENCED, engine_unstopped=True), PACE, Duty.STOP_ENGINE),
     ],
 )
@@ -69,13 +73,15 @@ def test_some_duties_depend_on_more_than_the_role(
 
 
 def test_a_pause_ends_pushing_and_polling_and_nothing_else() -> None:
-    for role, *flags in product([None, *Role], *[[False, True]] * 3):
+    for role, *flags in product([None, *Role], *[[False, True]] * 5):
         plain = Standing(
             role=role,
             paused=False,
             engine_unstopped=flags[0],
             activation_retriable=flags[1],
             handing_over=flags[2],
+            activation_unfinished=flags[3],
+            first_pull_due=flags[4],
         )
         duty = duty_of(plain, PACE)
         paused = duty_of(replace(plain, paused=True), PACE)

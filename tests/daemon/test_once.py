@@ -18,7 +18,7 @@ from ckptsync.operations.pipeline import StandbySettings
 from ckptsync.operations.roles import become
 from ckptsync.operations.standby import Standby
 from ckptsync.repository import claim
-from ckptsync.state.switchover import Handover
+from ckptsync.state.switchover import Handover, HandoverStage
 from ckptsync.stores.memory import MemoryStore
 from tests.daemon.bench import AWAY, Bucket, Clock, taken_over
 from tests.pipelines import Host, a_small_checkpoint
@@ -133,8 +133,12 @@ def test_a_switchover_that_nobody_took_is_taken_back_when_its_time_is_up(
     """By a process that finds it interrupted."""
     host.push_new("1", store)
     with host.running(store) as pipeline:
-        deadline = clock.at + timedelta(minutes=1)
-        pipeline.state.handovers.save(Handover(node="b", deadline=deadline, released=True))
+        minute = timedelta(minutes=1)
+        pipeline.state.handovers.save(
+            Handover(
+                node="b", deadline=clock.at + minute, timeout=minute, stage=HandoverStage.RELEASED
+            )
+        )
         pipeline.register().change(
             lambda old: claim.released(old.head, "b"),
             landed=lambda head: head.writer.state == "released",

@@ -32,6 +32,7 @@ from ckptsync.errors import (
 )
 from ckptsync.model import Role
 from ckptsync.operations.orders import Push
+from ckptsync.operations.pipeline import StandbySettings
 from ckptsync.state.lock import PipelineLock, lock_path
 from ckptsync.stores.memory import MemoryStore
 from tests.daemon.bench import AWAY, PATIENCE, Bucket, eventually, wiring
@@ -247,6 +248,27 @@ def test_a_bucket_that_is_away_does_not_keep_it_from_being_ready(
     eventually(lambda: daemon.service.snapshot("orders").last_start_failure is None)
     eventually(lambda: daemon.pushed("orders") == ["1"])
     assert systemd.status == "STATUS=orders: primary, epoch 1"
+
+
+def test_it_is_ready_once_the_first_pull_has_ended_however_long_that_takes(
+    daemon: Daemon, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket, host = daemon.add("orders"), daemon.host("orders")
+    host.push_new("1", bucket)
+    (host.root / "1").rename(host.home / "1")
+    host = replace(host, standby=StandbySettings(start_from="latest"))
+    daemon.plans["orders"] = Plan(settings=None, wiring=wiring(host, bucket, pace=BY_HAND))
+    bucket.hold("read_into", "")
+    daemon.start()
+    assert bucket.reached.wait(PATIENCE)
+    monkeypatch.setattr(services, "_FIRST_START", 0.0)
+    eventually(lambda: "EXTEND_TIMEOUT_USEC" in systemd.kinds)
+    assert "READY" not in systemd.kinds
+    assert daemon.service.snapshot("orders").role is Role.PRIMARY
+
+    bucket.let_go()
+    eventually(lambda: "READY" in systemd.kinds)
+    assert (host.root / "1" / "text").exists()
 
 
 # Refusals

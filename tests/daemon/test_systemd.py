@@ -54,6 +54,8 @@ def test_each_message_arrives_as_systemd_wants_it(manager: Manager) -> None:
 
     notifier.status("waiting")
     assert manager.heard() == ["STATUS=waiting"]
+    notifier.extend(timedelta(seconds=30))
+    assert manager.heard() == ["EXTEND_TIMEOUT_USEC=30000000"]
     notifier.ready("2 pipelines")
     assert manager.heard() == ["READY=1", "STATUS=2 pipelines"]
     notifier.watchdog()

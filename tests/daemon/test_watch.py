@@ -106,8 +106,8 @@ def test_nothing_is_asked_before_a_node_knows_what_it_is(post: Post) -> None:
         post.watch.check(ignore)
 
 
-def test_who_has_stopped_writes_nothing_and_looks_at_nothing(post: Post) -> None:
-    become(post.pipeline, Role.STOPPED)
+def test_who_may_be_in_anothers_place_writes_nothing_and_looks_at_nothing(post: Post) -> None:
+    become(post.pipeline, Role.STOPPED, reason="ForeignWriter")
     with post.asking():
         post.watch.beat(ignore)
         post.watch.check(ignore)

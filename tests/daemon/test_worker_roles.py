@@ -11,8 +11,10 @@ from ckptsync.daemon.request import Phase
 from ckptsync.errors import (
     Cancelled,
     Fenced,
+    HookFailed,
     IntegrityError,
     NothingToDo,
+    Refused,
     TimedOut,
     Unavailable,
 )
@@ -26,6 +28,7 @@ from ckptsync.repository.nodes import Heartbeat
 from ckptsync.stores.memory import MemoryStore
 from tests.daemon.bench import PATIENCE, Bench, Clock, eventually, pushed, taken_over, write
 from tests.fakes.stores import Call
+from tests.operations.takeovers import HookLog
 from tests.pipelines import Host
 
 MINUTE = timedelta(minutes=1)
@@ -359,3 +362,73 @@ def test_a_switchover_that_is_not_under_way_cannot_be_cancelled(primary: Bench) 
     worker = primary.start()
     with pytest.raises(NothingToDo):
         worker.cancel_switchover()
+
+
+def test_who_is_displaced_while_its_engine_stops_does_not_start_it_again(
+    primary: Bench, store: MemoryStore, tmp_path: Path, clock: Clock
+) -> None:
+    log = HookLog(tmp_path)
+    stops = ("sh", "-c", f"echo on_release >> '{tmp_path}/hooks'; sleep 60")
+    hooks = {**log.commands(Hook.ON_ACTIVATE, Hook.ON_FENCED), Hook.ON_RELEASE: stops}
+    primary.host = replace(primary.host, hooks=hooks)
+    write(primary, "1")
+    worker = primary.start()
+    primary.ring()
+    nodes.write(primary.bucket, _beat_of("host-b", primary.clock))
+    asked = worker.submit(Switchover(to="host-b", timeout=timedelta(hours=1)))
+    eventually(lambda: "on_release" in log.names())
+    taken_over(Host(home=tmp_path / "c", node="host-c", now=clock), store)
+
+    primary.ring("check")
+
+    assert isinstance(primary.ended(asked.id).error, Cancelled)
+    primary.settle()
+    primary.ring()
+    assert worker.snapshot().role is Role.FENCED
+    assert worker.snapshot().switching is None
+    assert log.names() == ["on_release", "on_fenced"]
+
+
+def test_an_engine_that_did_not_start_after_a_switchover_is_started_again_and_again(
+    primary: Bench, tmp_path: Path
+) -> None:
+    log = HookLog(tmp_path)
+    primary.host = replace(primary.host, hooks=log.commands(Hook.ON_ACTIVATE))
+    log.fail(Hook.ON_ACTIVATE)
+    write(primary, "1")
+    worker = primary.start()
+    primary.ring()
+    nodes.write(primary.bucket, _beat_of("host-b", primary.clock))
+
+    done = primary.done(Switchover(to="host-b", timeout=timedelta(0)))
+    assert isinstance(done.error, HookFailed)
+    told = worker.snapshot()
+    assert told.role is Role.PRIMARY
+    assert "the engine was not started again" in (told.problem or "")
+    primary.ring()
+    assert worker.snapshot().problem == told.problem
+    log.fail(Hook.ON_ACTIVATE, fails=False)
+    primary.clock.advance(MINUTE)
+    primary.ring()
+
+    assert log.names() == ["on_activate"] * 3
+    assert (worker.snapshot().problem, worker.snapshot().switching) == (None, None)
+
+
+def test_a_standby_that_is_paused_says_so_and_is_given_nothing(
+    primary: Bench, standby: Bench
+) -> None:
+    write(primary, "1")
+    primary.start()
+    primary.ring()
+    worker = standby.start()
+    standby.ring()
+    worker.pause()
+    standby.settle()
+    standby.ring("beat")
+
+    done = primary.done(Switchover(to="host-b", timeout=MINUTE))
+
+    assert isinstance(done.error, Refused)
+    assert "is paused" in str(done.error)
+    assert primary.bucket.head.writer.state == "active"

@@ -185,7 +185,11 @@ def test_a_primary_pulls_before_it_starts_where_the_configuration_says_so(
         path.rename(tmp_path / path.name)
     primary.host = replace(primary.host, standby=StandbySettings(start_from="latest"))
 
-    primary.start()
+    worker = primary.start()
+    assert worker.has_started
+    assert worker.snapshot().last_pull_failure is None
+    primary.ring()
+    assert worker.has_begun
     assert (primary.host.root / "1" / "text").exists()
     assert primary.pipeline.state.history.last_success("pull") is not None
 
@@ -200,7 +204,7 @@ def test_a_stop_in_the_first_pull_is_no_failure_of_it_and_no_start(
     (primary.host.root / "1").rename(tmp_path / "1")
     primary.host = replace(primary.host, standby=StandbySettings(start_from="latest"))
     primary.bucket.hold("read_into", "")
-    worker = primary.begin()
+    worker = primary.start()
     with capture_logs() as logged:
         primary.alarm.ring("orders:duty")
         assert primary.bucket.reached.wait(PATIENCE)

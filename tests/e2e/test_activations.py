@@ -302,3 +302,14 @@ def test_a_node_cut_off_and_activated_beside_its_primary_diverges(
             assert not events(on_b, "checkpoint.committed")
     assert (b.home / "stopped").exists()
     assert [each.engine_id for each in pair.entries] == [second, first]
+
+
+def test_a_standby_whose_disk_is_not_mounted_fences_nobody(tmp_path: Path) -> None:
+    pair = Pair.on_disk(tmp_path)
+    push(pair.a)
+    pair.b.storage().parent.rmdir()
+
+    refused = pair.b.run("activate", "--yes", "--json")
+
+    assert (refused.code, kind(refused)) == (1, "SourceError")
+    assert (pair.head.epoch, pair.head.writer.node) == (1, "host-a")

@@ -89,20 +89,24 @@ def test_a_pipeline_outlives_its_host_and_comes_home(
         eventually(lambda: pair.head.timeline == 3 and pair.head.latest not in committed)
         eventually(lambda: on_b.snapshot().warm)
         for host in (a, b):
-            begun = [(each["epoch"], each["reason"], _fork(each)) for each in _timelines(host)]
+            begun = [
+                (each["epoch"], each["reason"], _fork(each)) for each in _history(host, "timeline")
+            ]
             assert begun == [
                 (1, "create", None),
                 (2, "activate: host-a burns", newest.latest),
                 (3, "activate: switchover from host-b", committed[-1]),
             ]
+        released = [each for each in _history(b, "role") if each["role"] == "released"]
+        assert [each["reason"] for each in released] == ["switchover to host-a: home again"]
     pair.require_kept(_committed(on_a, on_b))
     require_sound(pair.store)
 
 
-def _timelines(site: Site) -> Sequence[Any]:
-    """As the history tells of them, the oldest first."""
+def _history(site: Site, kind: str) -> Sequence[Any]:
+    """Its events of a kind, the oldest first."""
     events = site.run("history", "--json", "--limit", "500").document["events"]
-    return [each for each in reversed(events) if each["kind"] == "timeline"]
+    return [each for each in reversed(events) if each["kind"] == kind]
 
 
 def _fork(timeline: Any) -> str | None:

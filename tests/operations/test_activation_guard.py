@@ -134,14 +134,31 @@ def test_a_sign_of_life_from_the_future_format_is_a_sign_of_life(site: Site) -> 
         site.b.activate(site.store)
 
 
-def test_a_node_that_only_has_the_name_of_the_writer_is_not_the_writer(
+def test_a_sign_of_life_under_the_name_of_the_writer_counts_whoever_gave_it(
     site: Site, disk: Path
 ) -> None:
-    """The writer's host was set up anew: it remembers nothing, and is not primary."""
-    rebuilt = replace(site.a, home=disk / "rebuilt", machine="rebuilt")
-    rebuilt.beat(site.store)
+    """Of two nodes of one name the heartbeat of the one hides that of the other."""
+    namesake = replace(site.a, home=disk / "namesake", machine="namesake")
+    namesake.beat(site.store)
 
-    assert site.b.activate(site.store).role is Role.PRIMARY
+    with pytest.raises(PrimaryActive, match="node 'host-a', was alive"):
+        site.b.activate(site.store)
+
+
+def test_a_node_that_has_the_name_of_the_writer_does_not_see_whether_that_lives(
+    site: Site,
+) -> None:
+    namesake = replace(site.b, node="host-a")
+    namesake.start(site.store)
+    site.a.beat(site.store)
+    namesake.beat(site.store)
+
+    with pytest.raises(PrimaryActive, match="another node that is called 'host-a'") as caught:
+        namesake.activate(site.store)
+
+    assert "a name of its own" in (caught.value.hint or "")
+    site.clock.passes(seconds=FRESH)
+    assert namesake.activate(site.store).role is Role.PRIMARY
 
 
 def test_the_writer_need_not_mind_its_own_sign_of_life(site: Site) -> None:

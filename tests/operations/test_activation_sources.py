@@ -24,13 +24,16 @@ from ckptsync.model import Role
 from ckptsync.operations.pipeline import StandbySettings, Takeover
 from ckptsync.operations.resolve import LATEST
 from ckptsync.operations.roles import become
+from ckptsync.operations.writing import create_repository
 from ckptsync.repository import keys
 from ckptsync.repository.head import Entry, Fork
 from ckptsync.state.activation import Stage
 from ckptsync.stores.base import Fetched, ObjectStore, Version
+from ckptsync.stores.memory import MemoryStore
 from tests.fakes.stores import Call, FaultyStore, LyingStore
 from tests.operations.actors import Odd, Verdict, edit_head
-from tests.operations.takeovers import Node, Site
+from tests.operations.switchovers import takes
+from tests.operations.takeovers import Node, Site, crashes
 from tests.pipelines import contents, snapshot
 
 LOCAL = Takeover(on_pull_failure="local")
@@ -158,6 +161,76 @@ def test_one_that_is_nowhere_fails_the_activation(site: Site) -> None:
 
     assert b.role is Role.ACTIVATION_FAILED
     assert not b.root.exists()
+
+
+def test_who_is_given_the_pipeline_goes_on_from_the_latest_whatever_it_was_to_begin_with(
+    site: Site,
+) -> None:
+    first, _ = site.acknowledged
+    site.a.start(site.store)
+    site.b = standing_by(site, start_from=first.engine_id)
+    site.b.poll(site.store)
+    site.b.probe(site.store)
+    site.b.beat(site.store)
+    last = site.push_new(site.a)
+
+    site.a.hand_over(site.store, "host-b", lambda _seconds: takes(site, site.b))
+
+    assert site.head.latest == last.id
+    site.require_restored(site.b, last.engine_id)
+    site.require_sound()
+
+
+def test_who_is_given_the_pipeline_remembers_that_over_a_crash(site: Site, disk: Path) -> None:
+    """Once the epoch is taken, head tells no more that it was given."""
+    first, last = site.acknowledged
+    site.a.start(site.store)
+    site.b = standing_by(site, start_from=first.engine_id)
+    edit_head(
+        site.store,
+        writer=site.head.writer.model_copy(update={"state": "released", "released_to": "host-b"}),
+    )
+
+    def act(left: Site, store: ObjectStore) -> None:
+        left.b.activate(store)
+
+    for left in crashes(site, disk, act):
+        left.b.activate(left.store)
+
+        assert left.head.latest == last.id
+        left.require_restored(left.b, last.engine_id)
+
+
+def test_who_was_the_primary_before_goes_on_from_the_latest(site: Site) -> None:
+    first, _ = site.acknowledged
+    site.b.activate(site.store)
+    last = site.push_new(site.b)
+    site.a = replace(site.a, standby=StandbySettings(initially=True, start_from=first.engine_id))
+    site.a.start(site.store)
+    site.a.rejoin(site.store)
+    staged = site.a.poll(site.store).staged
+    assert staged is not None
+    assert staged.entry.id == last.id
+
+    report = site.a.activate(site.store, "back")
+
+    assert (report.checkpoint, report.left_behind) == (last.id, 0)
+    site.require_restored(site.a, last.engine_id)
+    site.require_sound()
+
+
+def test_who_creates_the_repository_begins_with_what_it_is_to_begin_with(disk: Path) -> None:
+    site = Site.at(disk)
+    seed = MemoryStore("s3://seed/orders")
+    first, _ = site.a.push_new("step-1", seed), site.a.push_new("step-2", seed)
+    b = standing_by(site, start_from=first.engine_id)
+    b.probe(site.store)
+    with b.running(site.store) as pipeline:
+        create_repository(pipeline)  # and then the activation was interrupted
+
+    b.activate(site.store, read_store=seed)
+
+    assert [path.name for path in b.root.iterdir()] == [first.engine_id]
 
 
 def test_one_that_retention_has_retired_is_restored_and_not_called_the_latest(site: Site) -> None:

@@ -182,6 +182,19 @@ def test_where_nothing_happened_meanwhile_it_becomes_the_primary(unfenced: Site)
         unfenced.push_new(unfenced.a)
 
 
+def test_what_was_pulled_by_hand_is_known_without_the_bucket(disk: Path) -> None:
+    site = Site.at(disk, "feldera")
+    site.b = replace(site.b, takeover=LOCAL)
+    latest = site.push_new(site.a)
+    site.b.restore(site.store)
+
+    assert site.b.activate(away(site.store), force=True).checkpoint == latest.id
+
+    assert site.b.reconnect(site.store) is Role.PRIMARY
+    site.push_new(site.b)
+    site.require_sound()
+
+
 def test_beside_a_running_engine_it_becomes_the_primary(disk: Path) -> None:
     site = Site.at(disk, "feldera")
     site.b = replace(site.b, takeover=LOCAL)

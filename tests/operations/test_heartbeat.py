@@ -82,7 +82,7 @@ def test_what_cannot_be_read_was_written_by_somebody(site: Site) -> None:
     site.store.put(nodes.key("host-z"), b"\xff")
 
     assert nodes.read(site.store, "host-z") == SeenNode(
-        node="host-z", heartbeat=None, age=timedelta(0)
+        node="host-z", heartbeat=None, modified=site.clock.time, age=timedelta(0)
     )
 
 

@@ -82,14 +82,16 @@ def primary(host: Host, bucket: MemoryStore) -> Host:
     return host
 
 
-def test_the_primary_may_start_after_one_read_of_head(primary: Host, bucket: MemoryStore) -> None:
+def test_the_primary_may_start_after_one_read_of_head_and_one_look_for_a_copy(
+    primary: Host, bucket: MemoryStore
+) -> None:
     watched = Odd(bucket, lambda _number, _call: None)
 
     permission = _ask(primary, watched)
 
     assert (permission.role, permission.verified) == (Role.PRIMARY, True)
     assert permission.reason == "it is the primary of s3://dr/orders, at epoch 1"
-    assert watched.calls == [Call("get", keys.HEAD)]
+    assert watched.calls == [Call("get", keys.HEAD), Call("stat", "nodes/host-a.json")]
 
 
 def test_a_node_that_pushes_by_hand_is_a_primary_without_a_role(

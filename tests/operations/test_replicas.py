@@ -1,5 +1,7 @@
 """Replicas, where a head may arrive before what it names; and pages that are read or gone."""
 
+from dataclasses import replace
+
 import pytest
 
 from ckptsync.errors import (
@@ -72,8 +74,12 @@ def test_pulling_the_latest_reads_no_catalog_page(
         host.push_new(f"ckpt-{number}", bucket)
     assert len(edit_head(bucket).pages) == 2
 
-    for store, read_store in ((FaultyStore(bucket), None), (MemoryStore(), FaultyStore(bucket))):
-        other.restore(store, wanted(force=True), read_store=read_store)
+    another = replace(other, home=other.home / "another")
+    for each, store, read_store in (
+        (other, FaultyStore(bucket), None),
+        (another, MemoryStore(), FaultyStore(bucket)),
+    ):
+        each.restore(store, wanted(force=True), read_store=read_store)
         asked = read_store or store
         assert isinstance(asked, FaultyStore)
         assert not [call for call in asked.calls if call.key.startswith("catalog/")]

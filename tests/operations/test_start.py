@@ -3,6 +3,7 @@
 import shutil
 import threading
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +30,7 @@ from ckptsync.operations.roles import become
 from ckptsync.operations.start import initial_pull
 from ckptsync.repository import claim, keys, nodes
 from ckptsync.repository.head import encode
-from ckptsync.state.switchover import Handover
+from ckptsync.state.switchover import Handover, HandoverStage
 from ckptsync.stores.base import ObjectStore
 from tests.fakes.stores import Call, Crash, FaultyStore, LyingStore
 from tests.operations.actors import Odd, Verdict, edit_head, take_over, write_as_a_clone
@@ -400,7 +401,12 @@ def test_one_look_that_finds_another_writer_is_not_believed(site: Site) -> None:
 
 
 def _handing_over(site: Site, *, released: bool) -> None:
-    handover = Handover(node="host-b", deadline=site.clock.time, released=released)
+    handover = Handover(
+        node="host-b",
+        deadline=site.clock.time,
+        timeout=timedelta(hours=1),
+        stage=HandoverStage.RELEASED if released else HandoverStage.STOPPING,
+    )
     with site.a.running(site.store) as pipeline:
         pipeline.state.handovers.save(handover)
 
@@ -491,6 +497,30 @@ def test_a_start_pulls_the_latest_where_nothing_is_here(feldera: Site) -> None:
 
 def test_a_local_checkpoint_will_do(site: Site) -> None:
     assert isinstance(_pull(_from(site.a, LATEST), site.store), Kept)
+
+
+def test_a_primary_that_has_pushed_since_does_not_go_back_to_what_it_began_with(
+    feldera: Site,
+) -> None:
+    """Its engine keeps the newest checkpoint only."""
+    first, last = feldera.acknowledged[0], feldera.push_new(feldera.a)
+    shutil.rmtree(feldera.a.root / first.engine_id)
+
+    assert isinstance(_pull(_from(feldera.a, first.engine_id), feldera.store), Kept)
+
+    shutil.rmtree(feldera.a.root)
+    assert isinstance(_pull(_from(feldera.a, first.engine_id), feldera.store), Restored)
+    feldera.require_restored(feldera.a, last.engine_id)
+
+
+def test_a_primary_that_begins_pulls_what_it_is_asked_to_begin_with(feldera: Site) -> None:
+    first = feldera.acknowledged[0]
+    feldera.push_new(feldera.a)
+    new = replace(feldera.c, standby=StandbySettings(start_from=first.engine_id))
+
+    assert isinstance(_pull(new, feldera.store), Restored)
+
+    feldera.require_restored(new, first.engine_id)
 
 
 def test_an_empty_bucket_is_a_fresh_start(disk: Path) -> None:

@@ -27,7 +27,7 @@ from ckptsync.repository import keys
 from ckptsync.repository.head import Entry
 from ckptsync.state.activation import Activation, Stage
 from ckptsync.state.role import RoleChange
-from ckptsync.state.switchover import Handover
+from ckptsync.state.switchover import Handover, HandoverStage
 from ckptsync.state.warm import Warm
 from ckptsync.stores.base import ObjectStore
 from ckptsync.stores.local import LocalStore
@@ -250,7 +250,14 @@ def test_a_role_is_told_with_how_it_came_to_be(tmp_path: Path) -> None:
     change = _put_in(host, Role.STANDBY, "rejoin")
     with host.running(store) as pipeline:
         pipeline.state.roles.pause(NOON)
-        pipeline.state.handovers.save(Handover(node="host-b", deadline=NOON, released=True))
+        pipeline.state.handovers.save(
+            Handover(
+                node="host-b",
+                deadline=NOON,
+                timeout=timedelta(hours=1),
+                stage=HandoverStage.RELEASED,
+            )
+        )
         activation = pipeline.state.activations.save(
             Activation(request="r", started_at=NOON, reason=None, forced=False, stage=Stage.FENCED)
         )

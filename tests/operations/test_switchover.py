@@ -25,9 +25,11 @@ from ckptsync.errors import (
 )
 from ckptsync.hooks import Hook
 from ckptsync.model import Role
+from ckptsync.operations.may_start import may_start
 from ckptsync.operations.roles import become
 from ckptsync.operations.taking_back import take_back
 from ckptsync.repository import keys
+from tests.fakes import feldera_engine
 from tests.fakes.feldera_engine import Engine
 from tests.fakes.stores import Call, Crash
 from tests.operations.actors import Odd, Verdict, take_over
@@ -93,6 +95,38 @@ def test_forth_and_back_and_forth_again(site: Site) -> None:
         site.push_new(other)
         site.require_sound()
         one, other = other, one
+
+
+def test_the_journal_of_the_former_life_is_not_replayed_by_who_takes_the_pipeline_back(
+    disk: Path,
+) -> None:
+    """The other node ran from the same checkpoint, and was lost before it could push another."""
+    site = a_site(disk, "feldera")
+    last = list(site.written)[-1]
+    resumed = feldera_engine.resume(site.a.root)
+    assert resumed is not None
+    assert resumed.journal
+    hand_over(site)
+    site.clock.passes(minutes=5)
+    site.a.poll(site.store)
+
+    site.a.activate(site.store, "back")
+
+    site.require_restored(site.a, last)
+    site.require_sound()
+
+
+def test_what_was_restored_and_not_followed_by_another_is_what_is_given(disk: Path) -> None:
+    site = Site.at(disk / "site", "feldera")
+    latest = site.push_new(site.a)
+    site.b.activate(site.store)
+    site.c.poll(site.store)
+    site.c.probe(site.store)
+    site.c.beat(site.store)
+
+    report = site.b.hand_over(site.store, "host-c", patiently(partial(takes, site, site.c)))
+
+    assert report.checkpoint == latest.id
 
 
 def test_what_is_released_is_named(site: Site) -> None:
@@ -201,6 +235,12 @@ def test_only_a_living_standby_is_given_the_pipeline(disk: Path) -> None:
         become(pipeline, Role.ACTIVATION_FAILED)
     site.b.beat(site.store)
     refused("host-b", "is activation_failed, not a standby")
+    with site.c.running(site.store) as pipeline:
+        pipeline.state.roles.pause(site.clock.time)
+    site.c.beat(site.store)
+    with pytest.raises(Refused, match="'host-c' is paused") as caught:
+        site.a.hand_over(site.store, "host-c", patiently())
+    assert "ckptsync resume orders" in (caught.value.hint or "")
     assert site.a.role is Role.PRIMARY
 
 
@@ -298,10 +338,27 @@ def test_a_hook_that_cannot_start_the_engine_again_does_not_keep_it_from_being_p
     site.a = replace(site.a, hooks=log.commands(Hook.ON_ACTIVATE))
     log.fail(Hook.ON_ACTIVATE)
 
-    with pytest.raises(TimedOut):
+    with pytest.raises(HookFailed):
         hand_over(site, meanwhile=patiently(), timeout=timedelta(seconds=-1))
 
+    assert site.a.role is Role.PRIMARY
+    with site.a.running(site.store) as pipeline:
+        change = pipeline.state.roles.current()
+        assert change is not None
+        assert "the engine was not started again: the hook on_activate" in (change.problem or "")
+        assert may_start(pipeline, fresh=False).verified, "an operator may start it"
+
+    with pytest.raises(HookFailed):
+        site.a.carry_on(site.store)
+    log.fail(Hook.ON_ACTIVATE, fails=False)
+    assert site.a.carry_on(site.store) is Role.PRIMARY
+
+    assert log.names() == ["on_activate"] * 3
     assert require_one_primary(site) == "host-a"
+    with site.a.running(site.store) as pipeline:
+        change = pipeline.state.roles.current()
+        assert change is not None
+        assert change.problem is None
 
 
 def test_a_command_takes_back_what_no_daemon_has_in_hand(disk: Path) -> None:

@@ -140,14 +140,18 @@ def test_publishing_again_changes_nothing(
     assert not work.exists()
 
 
-def test_the_journal_of_the_published_checkpoint_itself_stays(
+def test_a_checkpoint_that_is_in_place_loses_the_journal_of_what_followed(
     sample: Sample, work: Path, primary: Engine, digests: Digests
 ) -> None:
     primary.stop()
+    journal = sorted(path.name for path in (primary.root / "steps.bin").iterdir())
+    assert journal
 
     publish(sample, work, primary.root, digests)
 
-    assert (primary.root / "steps.bin").exists()
+    require_published(sample, primary.written[sample.engine.id], primary.root)
+    (kept,) = (work / "quarantine").iterdir()
+    assert sorted(path.name for path in (kept / "steps.bin").iterdir()) == journal
 
 
 def test_batches_that_are_already_there_stay(

@@ -2,11 +2,17 @@
 
 import signal
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Final
+
+import pytest
 
 from ckptsync.state.database import Database
 from ckptsync.state.identity import Identity, Pushed, Repair, Restored
 from tests.state.processes import process
+
+AT: Final = datetime(2026, 11, 20, 12, 0, 0, 123456, tzinfo=UTC)
 
 INTEND_THEN_WAIT = """
 import sys, time
@@ -130,16 +136,39 @@ def test_a_pull_from_elsewhere_leaves_no_point_to_go_on_from(database: Database)
     assert (me.publishing, me.restored) == (None, None)
 
 
-def test_a_later_pull_is_remembered_beside_the_last_push(database: Database) -> None:
+@pytest.mark.parametrize("from_bucket", [True, False])
+def test_a_pull_supersedes_what_was_pushed(database: Database, from_bucket: bool) -> None:
     identity = Identity(database)
     identity.pushed("0001-b", "engine-b", 7, None)
-    pulled(identity)
+
+    pulled(identity, from_bucket=from_bucket)
 
     me = identity.remembered()
+    assert me.pushed is None
+    assert (me.restored is not None) is from_bucket
 
-    assert me.restored is not None
-    assert me.pushed is not None
-    assert (me.restored.checkpoint_id, me.pushed.checkpoint_id) == ("0001-a", "0001-b")
+
+def test_what_tells_checkpoints_of_one_name_apart_is_remembered(database: Database) -> None:
+    identity = Identity(database)
+    later = AT + timedelta(microseconds=1)
+
+    identity.pushed("0001-b", "engine-b", 7, None, fingerprint=2**64 - 1, at=AT)
+    pushed = identity.remembered().pushed
+    identity.compared("0001-b", later)
+    compared = identity.remembered().pushed
+    identity.publishing("0001-a", "engine-a", 5, None, fingerprint=3)
+    identity.compared("0001-a", later)
+    identity.published(from_bucket=True)
+    restored = identity.remembered().restored
+    identity.compared("0001-a", AT)
+    looked_at = identity.remembered().restored
+
+    assert pushed is not None
+    assert (pushed.fingerprint, pushed.at) == (2**64 - 1, AT)
+    assert compared == replace(pushed, at=later)
+    assert restored is not None
+    assert (restored.fingerprint, restored.at) == (3, None)
+    assert looked_at == replace(restored, at=AT)
 
 
 def test_a_pull_before_the_first_push_is_not_forgotten_by_beginning(database: Database) -> None:

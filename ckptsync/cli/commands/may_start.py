@@ -35,9 +35,10 @@ def command(invocation: Invocation, name: str | None, fresh: bool) -> Answer:
     For ExecCondition= of that unit. The exit code is 0 if this node is the primary, says the
     bucket, or was when the bucket last answered (unless activation.start_unverified is false);
     11 if another node took over, or an operator has to judge; 13 on a standby, before an
-    activation is through, or where the engine would start from nothing although there is a
-    checkpoint; 16 if the bucket does not answer and this node was not the primary. A bucket whose
-    head is lost is 12. Nothing is written.
+    activation is through, while a switchover stops the engine, beside a copy of this node, or
+    where the engine would start from nothing although there is a checkpoint; 16 if the bucket does
+    not answer and this node was not the primary. A bucket whose head is lost is 12. Nothing is
+    written. After a boot it may wait for half a minute, to tell this node from a copy of it.
     """
     config = invocation.config()
     name = config.choose(name)

@@ -121,7 +121,8 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
 def _cancelled(invocation: Invocation, config: Config, name: str, before: Nodes) -> Answer:
     def there(client: "Client") -> Role:
         client.cancel_switchover()
-        while (seen := client.snapshot()).switching is not None:
+        # With a problem this node is the primary again, and its engine is still to be started.
+        while (seen := client.snapshot()).switching is not None and seen.problem is None:
             if invocation.stop.wait(_LOOK_EVERY):
                 raise Cancelled(
                     "the daemon goes on to take the pipeline back", hint=f"ckptsync status {name}"
