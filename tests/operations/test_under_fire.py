@@ -33,7 +33,7 @@ def test_whatever_is_committed_is_exactly_what_an_engine_once_wrote(
     host = replace(host, layout="feldera")
     stop = threading.Event()
     with Engine(host.root, seed=42, sizes=_SIZES) as engine:
-        writer = threading.Thread(target=engine.run, args=(10**9,), kwargs={"stop": stop})
+        writer = threading.Thread(target=engine.run, args=(10**9,), kwargs={"stop": stop.is_set})
         writer.start()
         try:
             pushed = _push_until(host, bucket, engine)
