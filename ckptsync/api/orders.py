@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from ckptsync.operations.orders import KINDS, Order, kind
+from ckptsync.operations.orders import KINDS, LONGEST_REASON, Order, kind
 
 _TAG: Final = "order"
 _OBJECT: Final = TypeAdapter(dict[str, Any])
@@ -35,6 +35,9 @@ def decode(body: bytes) -> Order:
         raise UnreadableOrder(f'"{_TAG}" has to be one of {", ".join(KINDS)}')
     if unknown := given.keys() - {field.name for field in fields(KINDS[name])}:
         raise UnreadableOrder(f"{name} has no {' or '.join(sorted(unknown))}")
+    reason = given.get("reason")
+    if isinstance(reason, str) and len(reason) > LONGEST_REASON:
+        raise UnreadableOrder(f"{name}: reason: at most {LONGEST_REASON} characters")
     try:
         return _ORDERS[name].validate_json(body, strict=True)
     except ValidationError as error:

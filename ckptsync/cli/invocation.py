@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ckptsync.operations.orders import LONGEST_REASON
 from ckptsync.units import parse_duration
 
 if TYPE_CHECKING:
@@ -81,3 +82,10 @@ def duration(
 
 def _remember_json(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
     context.ensure_object(Invocation).json = value
+
+
+def reason(_context: click.Context, _parameter: click.Parameter, given: str | None) -> str | None:
+    """The callback of an option that takes a text for the history."""
+    if given is not None and len(given) > LONGEST_REASON:
+        raise click.BadParameter(f"it has to be at most {LONGEST_REASON} characters long")
+    return given

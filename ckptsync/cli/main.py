@@ -65,7 +65,7 @@ def _misuse(error: click.ClickException) -> Failure:
     command = "ckptsync" if context is None else context.command_path
     return Failure(
         kind="UsageError",
-        message=error.format_message(),
+        message=" ".join(error.format_message().split()),
         hint=f"{command} --help",
         exit_code=error.exit_code,
     )

@@ -11,7 +11,6 @@ from ckptsync.api.local_socket import LocalSocket, socket_path
 from ckptsync.api.routes import pipeline_routes
 from ckptsync.api.server import Server
 from ckptsync.cli import wiring
-from ckptsync.cli.commands.may_start import hurried
 from ckptsync.config.credentials import credentials
 from ckptsync.config.model import Config
 from ckptsync.daemon.crew import Plan
@@ -39,7 +38,7 @@ def _wired(config: Config, name: str, on_role: Callable[[RoleChange], None]) -> 
         wiring.lock(config, name),
         wiring.opened(config, name, threading.Event(), on_role=on_role) as work,
         wiring.opened(
-            hurried(config, name), name, threading.Event(), backoff=wiring.HASTY, on_role=on_role
+            config, name, threading.Event(), backoff=wiring.HASTY, on_role=on_role
         ) as watch,
     ):
         yield Wired(

@@ -39,12 +39,17 @@ from ckptsync.stores.base import ObjectStore
 from ckptsync.stores.local import LocalStore
 from ckptsync.stores.retry import Backoff, Retrying
 from ckptsync.stores.s3 import S3Options, S3Store
+from ckptsync.units import parse_duration
 
 log = structlog.get_logger()
 
 PATIENT: Final = Backoff()
 HASTY: Final = Backoff(attempts=2)
-"""For somebody who waits to be told that a store is away."""
+"""For somebody who waits to be told that a store is away; time-outs are short then, too."""
+_PATIENCE: Final = {
+    "connect_timeout": parse_duration("3s"),
+    "read_timeout": parse_duration("10s"),
+}
 
 
 @contextmanager
@@ -92,7 +97,7 @@ def opened(
     Raises ConfigError; PermissionRefused; unless reading, what else opening a Database can raise.
     """
     settings = config.pipelines[name]
-    sync = settings.sync
+    sync = hurried(settings.sync) if backoff is HASTY else settings.sync
     with ExitStack() as open_ones:
 
         def store(location: Location) -> ObjectStore:
@@ -138,6 +143,12 @@ def opened(
             now=lambda: datetime.now(UTC),
             stop=stop,
         )
+
+
+def hurried(sync: Sync) -> Sync:
+    """With time-outs of seconds: below what systemd gives a unit to start."""
+    shorter = {key: min(getattr(sync, key), most) for key, most in _PATIENCE.items()}
+    return sync.model_copy(update=shorter)
 
 
 def lock(config: Config, name: str) -> PipelineLock:

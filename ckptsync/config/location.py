@@ -65,6 +65,8 @@ def parse_location(text: str, *, provider: str | None = None) -> Location:
         raise ValueError("holds a backslash or a character that cannot be printed")
     if text != text.strip():
         raise ValueError("begins or ends with a space")
+    if text.startswith(":"):
+        raise ValueError(f"is not a location, and may hold a password: write {_FORMS}")
     head, colon, rest = text.partition(":")
     if colon and "/" not in head:
         return _parse_rest(_scheme(head, rest), rest.removeprefix("//"))

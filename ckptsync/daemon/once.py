@@ -10,9 +10,10 @@ from ckptsync.daemon.duties import Duties, polled, standing
 from ckptsync.daemon.duty import Duty, Pace, duty_of
 from ckptsync.model import Progress, Role
 from ckptsync.operations.carry_out import carry_out
+from ckptsync.operations.heartbeat import beat
 from ckptsync.operations.orders import kind
 from ckptsync.operations.pipeline import Pipeline
-from ckptsync.operations.roles import role_of
+from ckptsync.operations.roles import is_silent, role_of
 from ckptsync.operations.standby import Standby
 
 _NOW: Final = timedelta(0)
@@ -51,4 +52,7 @@ def once(pipeline: Pipeline, *, progress: Progress) -> Did:
     elif duties.polled is not None:
         document = polled(duties.polled)
         did = None if document is None else did
+    if pipeline.state.identity.remembered().repository_id is not None and not is_silent(pipeline):
+        warm = standby.warm
+        beat(pipeline, warm=None if warm is None else warm.entry.id)
     return Did(role=role_of(pipeline), did=did, document=document)

@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from ckptsync.errors import Cancelled, CkptsyncError
-from ckptsync.model import CheckpointId, Progress
+from ckptsync.model import CheckpointId, Progress, Role
 from ckptsync.operations import fence
 from ckptsync.operations.heartbeat import beat
 from ckptsync.operations.pipeline import Pipeline
@@ -36,7 +36,8 @@ class Watch:
     `at_work` says whether this node has found out what it is; before that nothing is watched,
     since it may be a copy of another. `warm` and `pulling` tell what a standby has and fetches;
     `trouble` is called when head says that this node is not its writer any more, `back` when the
-    bucket answers after it did not.
+    bucket answers after it did not, `mended` when head is in order again for a node that stopped
+    because it was not.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Watch:
         pulling: Callable[[], CheckpointId | None],
         trouble: Callable[[CkptsyncError], None],
         back: Callable[[], None],
+        mended: Callable[[], None],
     ) -> None:
         self._pipeline = pipeline
         self._at_work = at_work
@@ -55,6 +57,8 @@ class Watch:
         self._pulling = pulling
         self._trouble = trouble
         self._back = back
+        self._mended = mended
+        self._told: set[tuple[str, str]] = set()
         self._missed = False
         self._version: Version | None = None
         self._revision: int | None = None
@@ -85,8 +89,8 @@ class Watch:
         except Cancelled:
             raise
         except CkptsyncError as error:
-            log.warning("heartbeat.failed", error=str(error))
-            self._miss(error)
+            if self._miss("heartbeat", error):
+                log.warning("heartbeat.failed", error=str(error))
         else:
             self._hear()
 
@@ -106,13 +110,16 @@ class Watch:
         except Cancelled:
             raise
         except CkptsyncError as error:
-            log.warning("fence.unchecked", error=str(error))
-            self._miss(error)
+            if self._miss("look", error):
+                log.warning("fence.unchecked", error=str(error))
             return
         self._version = looked.version
         self._revision = looked.revision or self._revision
         self._hear()
-        if looked.trouble is not None and self._is_news(looked.trouble):
+        if looked.trouble is None:
+            if role_of(self._pipeline) is Role.STOPPED:
+                self._mended()
+        elif self._is_news(looked.trouble):
             self._trouble(looked.trouble)
 
     def _known(self) -> Version | None:
@@ -123,12 +130,17 @@ class Watch:
         newest = self._pipeline.state.identity.remembered().revision
         return self._version if self._revision == newest else None
 
-    def _miss(self, error: CkptsyncError) -> None:
+    def _miss(self, what: str, error: CkptsyncError) -> bool:
+        """Whether that is news: each reason is told once, until the bucket answers."""
+        new = (what, str(error)) not in self._told
+        self._told.add((what, str(error)))
         self._missed = True
         self.answered(error)
+        return new
 
     def _hear(self) -> None:
         missed, self._missed = self._missed, False
+        self._told.clear()
         self.answered()
         if missed:
             self._back()

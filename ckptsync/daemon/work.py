@@ -20,6 +20,7 @@ from ckptsync.errors import (
     HeadLost,
     IntegrityError,
     PrimaryActive,
+    Refused,
     RollbackDetected,
     StoreError,
     UnfitStore,
@@ -149,8 +150,10 @@ class Work:
     def begin(self) -> None:
         self._plan()
 
-    def submit(self, order: Order, *, id: str | None = None) -> Request:
+    def submit(self, order: Order, *, id: str | None = None, duty: bool = False) -> Request:
         """Ask for something; what is the same and under way is joined, not done twice.
+
+        As a `duty` it is done of our own accord, so every failure makes the next try wait.
 
         An activation is known by its own request; once it has ended, how that is now is found
         out by asking for it again.
@@ -161,7 +164,7 @@ class Work:
             id = None if ended else order.request
         return self.lane.submit(
             kind(order),
-            lambda progress: self._carry_out(order, progress),
+            lambda progress: self._carry_out(order, progress, duty=duty),
             id=id,
             merge=_is_plain(order),
             urgent=isinstance(order, Activate) and self._is_wanting(),
@@ -180,6 +183,15 @@ class Work:
         """The bucket answers again: what failed because it did not is due."""
         self._tally.forgive(StoreError)
         self.plan()
+
+    def start_anew(self) -> None:
+        """What this node was stopped for is over: find out once more what it is."""
+        self.lane.submit("recover", lambda _progress: self._recover())
+
+    def _recover(self) -> None:
+        self._started = False
+        self._tally.forget(Duty.START)
+        self._plan()
 
     def look_into(self, trouble: CkptsyncError) -> None:
         """Head says that this node is not its writer: what runs is in vain."""
@@ -249,11 +261,14 @@ class Work:
             if self._failed(duty, error):
                 log.error("duty.failed", duty=str(duty), error=str(error), hint=error.hint)
         finally:
-            if follows is None or self.submit(follows).snapshot().finished_at is not None:
+            if (
+                follows is None
+                or self.submit(follows, duty=True).snapshot().finished_at is not None
+            ):
                 self._plan()  # else it is done at the end of what follows
 
-    def _carry_out(self, order: Order, progress: Progress) -> object:
-        duty = _DUTIES.get(type(order))
+    def _carry_out(self, order: Order, progress: Progress, *, duty: bool) -> object:
+        attempted = _DUTIES.get(type(order))
         try:
             if isinstance(order, _AS_PRIMARY) and not self._started:
                 self._start(progress)
@@ -269,15 +284,14 @@ class Work:
         except Cancelled:
             raise
         except CkptsyncError as error:
-            if duty is not None:
-                self._failed(duty, error)
+            if attempted is not None and (duty or _would_fail_again(order, error)):
+                self._failed(attempted, error)
             raise
         else:
-            if duty is not None:
-                self._succeeded(duty, moved=True)
+            if attempted is not None:
+                self._succeeded(attempted, moved=True)
             if self.role is Role.STOPPED:
-                self._started = False  # a way out may have been taken
-                self._tally.forget(Duty.START)
+                self._recover()  # a way out may have been taken
             return document
         finally:
             self._plan()
@@ -328,6 +342,13 @@ class Work:
         if duty is Duty.START:
             self._changed()
         return news
+
+
+def _would_fail_again(order: Order, error: CkptsyncError) -> bool:
+    """Whether the daemon would fail like that by itself: not for what somebody mistyped."""
+    if isinstance(order, Activate):
+        return not isinstance(error, Refused)
+    return order == Push()
 
 
 def _is_plain(order: Order) -> bool:

@@ -15,9 +15,9 @@ from ckptsync.daemon.request import RequestState
 from ckptsync.daemon.snapshot import Asked, Snapshot
 from ckptsync.daemon.watch import BEAT_EVERY, Watch
 from ckptsync.daemon.work import Work
-from ckptsync.errors import Busy, CkptsyncError, NothingToDo
+from ckptsync.errors import Busy, CkptsyncError, NothingToDo, Refused
 from ckptsync.model import CheckpointId
-from ckptsync.operations.orders import Order
+from ckptsync.operations.orders import Order, Switchover
 from ckptsync.operations.pipeline import Pipeline
 from ckptsync.operations.roles import announce
 from ckptsync.state.role import RoleChange
@@ -73,6 +73,7 @@ class Worker:
                 pulling=lambda: self._work.pulling,
                 trouble=lambda trouble: self._work.look_into(trouble),
                 back=lambda: self._work.go_on(),
+                mended=lambda: self._work.start_anew(),
             )
             self._work = Work(
                 wired.work,
@@ -127,6 +128,8 @@ class Worker:
     def submit(self, order: Order, *, id: str | None = None) -> RequestState:
         """Ask for something; what is the same and under way is joined, not done twice."""
         with self._using:  # so that the database stays open
+            if isinstance(order, Switchover):
+                self._require_no_switchover()
             return self._work.submit(order, id=id).snapshot()
 
     def find(self, id: str) -> RequestState | None:
@@ -164,6 +167,14 @@ class Worker:
                 warm=snapshots.warm(work.warm, work.polled),
                 pulling=work.pulling,
                 switching=snapshots.switching(state.handovers.current()),
+            )
+
+    def _require_no_switchover(self) -> None:
+        handover = self._pipeline.state.handovers.current()
+        if handover is not None:
+            raise Refused(
+                f"a switchover of pipeline '{self.name}' to node '{handover.node}' is under way",
+                hint=f"ckptsync switchover --cancel {self.name}",
             )
 
     def cancel_switchover(self) -> None:

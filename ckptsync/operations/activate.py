@@ -130,7 +130,7 @@ def _to_go_on_with(pipeline: Pipeline, order: Activate) -> Activation | None:
     ways_out = {
         Role.FENCED: f"ckptsync rejoin {name}",
         Role.RELEASED: f"ckptsync switchover --cancel {name}",
-        Role.DIVERGED: f"ckptsync diverged --keep local|bucket {name}",
+        Role.DIVERGED: f"ckptsync diverged --keep local {name}, or --keep bucket",
         Role.UNFENCED: f"ckptsync status {name}",
     }
     if role in ways_out:

@@ -18,7 +18,8 @@ from ckptsync.operations.writing import (
 )
 from ckptsync.repository import claim, nodes
 from ckptsync.repository.claim import Claimant
-from ckptsync.repository.head import Head
+from ckptsync.repository.head import Head, Writer
+from ckptsync.repository.nodes import SeenNode
 from ckptsync.repository.register import Register
 from ckptsync.repository.repository import HeadAt, Repository
 from ckptsync.state.activation import Activation, Stage
@@ -152,6 +153,8 @@ def guard(pipeline: Pipeline, head: Head) -> None:
         return
     seen = nodes.read(pipeline.store, writer.node)
     if seen is None or not seen.fresh:
+        seen = _renamed(pipeline, writer)
+    if seen is None:
         return
     beat = seen.heartbeat
     if beat is not None and beat.machine == pipeline.machine:
@@ -168,6 +171,18 @@ def guard(pipeline: Pipeline, head: Head) -> None:
         + (f", and gives it to node '{to}'" if to else ""),
         hint=f"'ckptsync switchover' there loses nothing; is it gone, wait "
         f"{nodes.FRESH.seconds} s or say --force",
+    )
+
+
+def _renamed(pipeline: Pipeline, writer: Writer) -> SeenNode | None:
+    """The writer's fresh beat under another name: a node keeps its id when it is renamed."""
+    return next(
+        (
+            each
+            for each in nodes.read_all(pipeline.store)
+            if each.fresh and each.heartbeat and each.heartbeat.node_id == writer.node_id
+        ),
+        None,
     )
 
 

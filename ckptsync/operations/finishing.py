@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import structlog
 
-from ckptsync.errors import Cancelled, CkptsyncError
+from ckptsync.errors import Cancelled, CkptsyncError, HookFailed
 from ckptsync.hooks import Hook
 from ckptsync.model import CheckpointId, Progress, Role
 from ckptsync.operations.last_pull import GoingOn, last_pull, newest_here
@@ -39,9 +39,19 @@ def finish(
         activation = _confirmed(pipeline, activation)
     head = pipeline.register().read().head
     epochs.require_writer(head, pipeline.state.identity.remembered(), pipeline.store.name)
-    pipeline.hooks.run(Hook.ON_ACTIVATE, facts(activation), stop=pipeline.stop)
+    _start_engine(pipeline, activation)
     become(pipeline, Role.PRIMARY, reason=activation.reason)
     return pipeline.state.activations.save(replace(activation, stage=Stage.DONE, problem=None))
+
+
+def _start_engine(pipeline: Pipeline, activation: Activation) -> None:
+    try:
+        pipeline.hooks.run(Hook.ON_ACTIVATE, facts(activation), stop=pipeline.stop)
+    except HookFailed as error:
+        raise HookFailed(
+            f"this node has the bucket, but its engine may not run: {error}",
+            hint=f"mend that, then: ckptsync activate {pipeline.node.pipeline}",
+        ) from error
 
 
 def publish_what_is_here(

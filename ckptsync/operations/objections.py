@@ -42,7 +42,7 @@ def objection(role: Role, pipeline: str, change: RoleChange | None) -> CkptsyncE
         case Role.DIVERGED:
             return Diverged(
                 _told(f"'{pipeline}' went on elsewhere while this node ran it unfenced", problem),
-                hint=f"ckptsync diverged --keep local|bucket {pipeline}",
+                hint=f"ckptsync diverged --keep local {pipeline}, or --keep bucket",
             )
         case Role.STOPPED:
             return Stopped(

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Literal
 
+LONGEST_REASON: Final = 500  # characters: it lies in head, which every push writes anew
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Push:

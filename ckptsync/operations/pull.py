@@ -26,7 +26,7 @@ from ckptsync.operations.resolve import LATEST, Fresh, Kept, Remote
 from ckptsync.operations.stage import digests, fetch, note_publishing, read_stored, recover
 from ckptsync.operations.target import Target
 from ckptsync.repository import descriptor as descriptors
-from ckptsync.repository.epochs import require_no_rollback
+from ckptsync.repository.epochs import require_no_rollback, require_own_repository
 from ckptsync.repository.head import Entry
 from ckptsync.repository.repository import Empty, look
 from ckptsync.sources.staged_files import StagedFiles
@@ -117,6 +117,8 @@ def _look(pipeline: Pipeline, wish: Wish) -> Remote | Fresh:
             resolve.require_never_filled(empty, me, pipeline.node, pipeline.store.name)
     if isinstance(found, Fresh):
         return found
+    if wish.to is None and not found.read_only:
+        require_own_repository(found.repository.descriptor, me, pipeline.node, pipeline.store.name)
     if wish.checkpoint == LATEST and wish.to is None and not found.may_lag:
         require_no_rollback(found.head, me, pipeline.store.name)
     warn_if_foreign(pipeline, found.repository)

@@ -202,6 +202,10 @@ def _distrust(
             epochs.require_own_repository(descriptor, me, pipeline.node, where)
         if head is not None:
             epochs.require_no_rollback(head, me, where)
+            current = pipeline.state.roles.current()
+            primary = current is not None and current.role is Role.PRIMARY
+            if primary and head.writer.instance not in me.instances:
+                epochs.require_writer(head, me, where)
     except CkptsyncError as error:
         return error
     return None

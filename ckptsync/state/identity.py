@@ -124,6 +124,7 @@ class Identity:
         with database.transaction() as transaction:
             for schema in (SCHEMA, INSTANCE_SCHEMA, WRITE_SCHEMA, POINT_SCHEMA, REPAIR_SCHEMA):
                 transaction.execute(schema)
+            _add_missing_columns(transaction)
             transaction.execute(
                 "INSERT OR IGNORE INTO identity (only, node_id) VALUES (1, ?)", (str(uuid.uuid4()),)
             )
@@ -330,6 +331,14 @@ def _join(connection: sqlite3.Connection, repository_id: str) -> None:
     if known is not None:
         connection.execute("DELETE FROM point")
         connection.execute("DELETE FROM repair")
+
+
+def _add_missing_columns(connection: sqlite3.Connection) -> None:
+    """What a database lacks that was made before these were remembered."""
+    there = {row[1] for row in connection.execute("PRAGMA table_info(point)")}
+    for column in ("fingerprint", "at"):
+        if column not in there:
+            connection.execute(f"ALTER TABLE point ADD COLUMN {column} TEXT")
 
 
 def _ids(connection: sqlite3.Connection, sql: str) -> frozenset[str]:

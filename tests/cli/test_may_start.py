@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ckptsync.cli.commands.may_start import hurried
+from ckptsync.cli.wiring import hurried
 from ckptsync.config.load import parse
 from ckptsync.state.database import Database, state_path
 from tests.unprivileged import refused
@@ -53,7 +53,7 @@ def test_a_bucket_that_hangs_does_not_hold_up_the_unit(
 ) -> None:
     config = parse(_CONFIG.format(home="/srv") + timeouts, Path("config.toml"))
 
-    sync = hurried(config, "orders").pipelines["orders"].sync
+    sync = hurried(config.pipelines["orders"].sync)
 
     assert sync.connect_timeout == timedelta(seconds=connect)
     assert sync.read_timeout == timedelta(seconds=read)

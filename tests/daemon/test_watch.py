@@ -12,7 +12,7 @@ from ckptsync.daemon.watch import Heard, Watch
 from ckptsync.errors import Cancelled, CkptsyncError, Fenced, RollbackDetected
 from ckptsync.model import CheckpointId, Role, ignore
 from ckptsync.operations.pipeline import Pipeline
-from ckptsync.operations.roles import become
+from ckptsync.operations.roles import become, stop
 from ckptsync.operations.start import start
 from ckptsync.repository import nodes
 from ckptsync.repository.nodes import Heartbeat
@@ -35,6 +35,7 @@ class Post:
         self.at_work = True
         self.warm: CheckpointId | None = None
         self.troubles: list[CkptsyncError] = []
+        self.mended = 0
         self.returns = 0
         """How often the bucket was found to answer again."""
         self.watch = Watch(
@@ -44,7 +45,11 @@ class Post:
             pulling=lambda: None,
             trouble=self.troubles.append,
             back=self._note_return,
+            mended=self._note_mended,
         )
+
+    def _note_mended(self) -> None:
+        self.mended += 1
 
     def _note_return(self) -> None:
         self.returns += 1
@@ -234,4 +239,29 @@ def test_a_role_that_was_left_meanwhile_is_nothing_to_tell_of(
     post.bucket.let_go()
     checking.join()
 
+    assert post.troubles == []
+
+
+def test_a_head_put_back_that_was_the_last_one_read_is_noticed(
+    post: Post, store: MemoryStore
+) -> None:
+    post.watch.check(ignore)
+    older = copy_of(store)
+    post.pipeline.register().change(lambda old: old.head, landed=lambda _head: True)
+    store._objects = older._objects
+    post.watch.check(ignore)
+
+    (trouble,) = post.troubles
+    assert isinstance(trouble, RollbackDetected)
+
+
+def test_a_node_that_was_stopped_for_a_head_that_is_back_is_told(
+    post: Post, store: MemoryStore
+) -> None:
+    newer = copy_of(store)
+    stop(post.pipeline, RollbackDetected("it went back"))
+    store._objects = newer._objects
+    post.watch.check(ignore)
+
+    assert post.mended == 1
     assert post.troubles == []

@@ -470,3 +470,10 @@ def test_13_where_nothing_has_diverged(pair: Pair) -> None:
     for keep in ("local", "bucket"):
         done = pair.a.run("diverged", "--keep", keep, "--yes", "--json")
         assert (done.code, kind(done)) == (13, "Refused")
+
+
+def test_a_reason_as_long_as_a_book_is_refused(tmp_path: Path) -> None:
+    done = Pair.on_disk(tmp_path).b.run("activate", "--yes", "--reason", "x" * 501)
+
+    assert done.code == 2
+    assert "at most 500 characters" in done.err

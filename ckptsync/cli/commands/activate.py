@@ -18,6 +18,7 @@ from ckptsync.cli.invocation import (
     pipeline_argument,
     yes_option,
 )
+from ckptsync.cli.invocation import reason as checked_reason
 from ckptsync.cli.moving import Nodes
 from ckptsync.cli.wording import left_behind
 from ckptsync.errors import TimedOut
@@ -41,7 +42,9 @@ def _request(_context: click.Context, _parameter: click.Parameter, given: str | 
 
 @click.command("activate")
 @pipeline_argument
-@click.option("--reason", metavar="TEXT", help="For the history, and for the hooks.")
+@click.option(
+    "--reason", callback=checked_reason, metavar="TEXT", help="For the history, and for the hooks."
+)
 @click.option(
     "--force",
     is_flag=True,

@@ -1,22 +1,15 @@
 """ckptsync may-start"""
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from ckptsync.cli import wiring
 from ckptsync.cli.answer import Answer
 from ckptsync.cli.invocation import Invocation, json_option, pipeline_argument
-from ckptsync.config.model import Config
 from ckptsync.operations.may_start import Permission, may_start
-from ckptsync.units import parse_duration
 
-_PATIENCE: Final = {
-    "connect_timeout": parse_duration("3s"),
-    "read_timeout": parse_duration("10s"),
-}
 """With HASTY below the 90 s that systemd gives a unit to start, whatever is configured."""
 
 
@@ -42,9 +35,7 @@ def command(invocation: Invocation, name: str | None, fresh: bool) -> Answer:
     """
     config = invocation.config()
     name = config.choose(name)
-    with wiring.wire(
-        hurried(config, name), name, invocation.stop, backoff=wiring.HASTY, create=False
-    ) as pipeline:
+    with wiring.wire(config, name, invocation.stop, backoff=wiring.HASTY, create=False) as pipeline:
         permission = may_start(pipeline, fresh=fresh)
         node = pipeline.node.name
     return Answer(
@@ -59,10 +50,3 @@ def _document(permission: Permission) -> Mapping[str, Any]:
         "reason": permission.reason,
         "verified": permission.verified,
     }
-
-
-def hurried(config: Config, name: str) -> Config:
-    settings = config.pipelines[name]
-    shorter = {key: min(getattr(settings.sync, key), most) for key, most in _PATIENCE.items()}
-    sync = settings.sync.model_copy(update=shorter)
-    return replace(config, pipelines={name: settings.model_copy(update={"sync": sync})})

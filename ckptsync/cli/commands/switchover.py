@@ -17,6 +17,7 @@ from ckptsync.cli.invocation import (
     pipeline_argument,
     yes_option,
 )
+from ckptsync.cli.invocation import reason as checked_reason
 from ckptsync.cli.moving import Nodes
 from ckptsync.config.model import Config
 from ckptsync.errors import Cancelled, CkptsyncError, ConfigError, Refused
@@ -44,7 +45,7 @@ _LOOK_EVERY: Final = 0.2  # seconds
     metavar="DURATION",
     help="How long that node has to take over; then this one goes on.",
 )
-@click.option("--reason", metavar="TEXT", help="For the history.")
+@click.option("--reason", callback=checked_reason, metavar="TEXT", help="For the history.")
 @engine_stopped_option
 @click.option(
     "--cancel", is_flag=True, help="Take the pipeline back, while nobody has taken it over."
