@@ -173,7 +173,7 @@ def test_5_for_a_push_to_a_store_that_is_away_and_16_for_its_status(site: Site) 
 
     assert pushed.code == 5
     assert away.run("doctor").code == 5
-    assert pushed.err.splitlines()[-1].startswith("error: s3://bucket/orders: cannot read")
+    assert pushed.err.splitlines()[-1].startswith("error: s3://bucket/orders: cannot ")
     assert status.code == 16
     (pipeline,) = status.document["pipelines"]
     assert pipeline["reachable"] is False
