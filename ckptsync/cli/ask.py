@@ -12,8 +12,7 @@ from ckptsync.cli.progress import bar
 from ckptsync.config.model import Config
 from ckptsync.errors import Busy, Cancelled, TimedOut
 from ckptsync.operations.carry_out import carry_out as carry_out_here
-from ckptsync.operations.copies import require_no_copy
-from ckptsync.operations.orders import Order, Push, Switchover, kind
+from ckptsync.operations.orders import Order, Switchover, kind
 from ckptsync.operations.pipeline import Pipeline
 from ckptsync.operations.standby import Standby
 from ckptsync.operations.taking_back import bring_back
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_AS_PRIMARY: Final = (Push, Switchover)
-"""What swaps head as the writer that this node is; a repair looks at every node itself."""
 _TRIES: Final = 5
 _PAUSE: Final = 0.1  # seconds; whoever has the lock may be about to listen, or to end
 
@@ -61,8 +58,6 @@ def carry_out(
 
     def here(pipeline: Pipeline) -> Mapping[str, Any]:
         with _limited(timeout, what, invocation.stop), bar(f"{what} {name}") as progress:
-            if isinstance(order, _AS_PRIMARY):
-                require_no_copy(pipeline)
             try:
                 return carry_out_here(
                     pipeline,
@@ -70,6 +65,7 @@ def carry_out(
                     standby=Standby(pipeline),
                     withdraw=threading.Event(),
                     progress=progress,
+                    started=False,
                 )
             except Cancelled:
                 if isinstance(order, Switchover):

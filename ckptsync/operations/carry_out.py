@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Mapping
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 import structlog
 
@@ -11,6 +11,7 @@ from ckptsync.hooks import Hook
 from ckptsync.model import Progress, Role
 from ckptsync.operations import fence, outcomes
 from ckptsync.operations.activate import activate
+from ckptsync.operations.copies import require_no_copy
 from ckptsync.operations.divergence import settle_divergence
 from ckptsync.operations.orders import (
     AcceptRollback,
@@ -39,6 +40,9 @@ from ckptsync.operations.switchover import switchover
 
 log = structlog.get_logger()
 
+_AS_PRIMARY: Final = (Push, Switchover)
+"""What swaps head as the writer that this node is; a repair looks at every node itself."""
+
 
 def carry_out(
     pipeline: Pipeline,
@@ -47,14 +51,19 @@ def carry_out(
     standby: Standby,
     withdraw: threading.Event,
     progress: Progress,
+    started: bool = True,
 ) -> Mapping[str, Any]:
     """What it came to, as a document that is kept in the history too.
 
-    `withdraw` takes a switchover back. Call with the pipeline's lock held. Raises what the
-    operation raises, once this node has the role that the error asks for.
+    `withdraw` takes a switchover back. Who has not `started` this node, as a daemon does, looks
+    for a copy of it before head is swapped in its name. Call with the pipeline's lock held.
+
+    Raises what the operation raises, once this node has the role that the error asks for.
     """
     try:
         with recorded(pipeline, kind(order)) as record:
+            if not started and isinstance(order, _AS_PRIMARY):
+                require_no_copy(pipeline)
             document = _done(pipeline, order, standby, withdraw, progress)
             record(document)
     except CkptsyncError as error:
