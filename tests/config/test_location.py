@@ -107,3 +107,10 @@ def test_overlap_is_symmetric_and_holds_for_what_lies_within(one: Location, two:
 def test_a_neighbour_whose_name_begins_alike_does_not_overlap() -> None:
     assert not parse_location("s3://bucket/a").overlaps(parse_location("s3://bucket/ab"))
     assert not parse_location("s3://bucket/a").overlaps(parse_location("gs://bucket/a"))
+
+
+def test_what_may_hold_a_password_is_not_taken_for_a_bucket_and_not_repeated() -> None:
+    with pytest.raises(ValueError, match="may hold a password") as caught:
+        parse_location(":s3,access_key_id=AK,secret_access_key=TOPSECRET:bucket/prefix")
+
+    assert "TOPSECRET" not in str(caught.value)

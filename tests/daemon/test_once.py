@@ -17,7 +17,7 @@ from ckptsync.operations.orders import Activate
 from ckptsync.operations.pipeline import StandbySettings
 from ckptsync.operations.roles import become
 from ckptsync.operations.standby import Standby
-from ckptsync.repository import claim
+from ckptsync.repository import claim, nodes
 from ckptsync.state.switchover import Handover, HandoverStage
 from ckptsync.stores.memory import MemoryStore
 from tests.daemon.bench import AWAY, Bucket, Clock, taken_over
@@ -149,3 +149,11 @@ def test_a_switchover_that_nobody_took_is_taken_back_when_its_time_is_up(
     with pytest.raises(TimedOut):
         did(host, store)
     assert did(host, store) == Did(role=Role.PRIMARY, did=None, document=None)
+
+
+def test_it_leaves_a_sign_of_life(host: Host, store: MemoryStore) -> None:
+    did(host, store)
+
+    seen = nodes.read(store, host.node)
+    assert seen is not None
+    assert seen.fresh

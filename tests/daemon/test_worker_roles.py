@@ -25,6 +25,7 @@ from ckptsync.operations.pipeline import Takeover
 from ckptsync.operations.roles import become
 from ckptsync.repository import nodes
 from ckptsync.repository.nodes import Heartbeat
+from ckptsync.state.switchover import Handover, HandoverStage
 from ckptsync.stores.memory import MemoryStore
 from tests.daemon.bench import PATIENCE, Bench, Clock, eventually, pushed, taken_over, write
 from tests.fakes.stores import Call
@@ -432,3 +433,18 @@ def test_a_standby_that_is_paused_says_so_and_is_given_nothing(
     assert isinstance(done.error, Refused)
     assert "is paused" in str(done.error)
     assert primary.bucket.head.writer.state == "active"
+
+
+def test_a_second_switchover_is_refused_while_one_is_under_way(
+    primary: Bench, clock: Clock
+) -> None:
+    worker = primary.start()
+    minute = timedelta(minutes=1)
+    primary.pipeline.state.handovers.save(
+        Handover(
+            node="host-b", deadline=clock.at + minute, timeout=minute, stage=HandoverStage.STOPPING
+        )
+    )
+
+    with pytest.raises(Refused, match="to node 'host-b' is under way"):
+        worker.submit(Switchover(to="host-c", timeout=minute))

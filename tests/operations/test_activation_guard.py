@@ -212,3 +212,12 @@ def test_the_guard_reads_the_head_that_it_swaps(site: Site) -> None:
 
     with pytest.raises(PrimaryActive, match="node 'host-c'"):
         site.b.activate(site.store)
+
+
+def test_a_primary_that_was_renamed_is_known_by_its_id(site: Site) -> None:
+    site.clock.passes(seconds=FRESH)
+    renamed = replace(site.a, node="host-renamed")
+    renamed.beat(site.store)
+
+    with pytest.raises(PrimaryActive):
+        site.b.activate(site.store)

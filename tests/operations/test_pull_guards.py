@@ -15,6 +15,7 @@ from ckptsync.errors import (
     Refused,
     SourceError,
     UnpushedWork,
+    WrongRepository,
 )
 from ckptsync.operations.pull import Restored, Wish, pull
 from ckptsync.operations.resolve import LATEST, Kept
@@ -272,3 +273,15 @@ def test_going_back_and_forth_leaves_what_an_engine_would_have_written(
             assert resumed.uuid == id
             assert feldera_engine.contents(other.root, id) == engine.written[id]
     shutil.rmtree(other.work)
+
+
+def test_another_pipelines_checkpoint_is_not_put_in_place_here(
+    host: Host, bucket: MemoryStore, disk: Path
+) -> None:
+    host.push_new("ckpt-1", bucket)
+    other = Host(home=disk / "other", pipeline="billing")
+    other.home.mkdir(exist_ok=True)
+
+    with pytest.raises(WrongRepository):
+        other.pull(bucket)
+    assert not other.root.exists()

@@ -22,6 +22,7 @@ from ckptsync.errors import (
 )
 from ckptsync.model import Role
 from ckptsync.operations.pipeline import StandbySettings
+from ckptsync.operations.roles import become
 from ckptsync.operations.status import BucketStatus, Memory, Status, status
 from ckptsync.repository import keys
 from ckptsync.repository.head import Entry
@@ -33,7 +34,7 @@ from ckptsync.stores.base import ObjectStore
 from ckptsync.stores.local import LocalStore
 from ckptsync.stores.memory import MemoryStore
 from ckptsync.stores.s3 import S3Options, S3Store
-from tests.operations.actors import Odd, before
+from tests.operations.actors import Odd, before, take_over
 from tests.pipelines import Host
 from tests.servers import free_ports
 
@@ -339,3 +340,15 @@ def test_a_warm_checkpoint_is_known_without_the_bucket_but_not_its_lag(tmp_path:
     found = _status(standby, away)
 
     assert (_memory(found).warm, found.warm, found.lag) == (entry.id, None, None)
+
+
+def test_a_node_that_was_displaced_while_it_was_down_is_not_shown_as_sound(
+    host: Host, bucket: MemoryStore
+) -> None:
+    host.push_new("ckpt-1", bucket)
+    with host.running(bucket) as pipeline:
+        become(pipeline, Role.PRIMARY)
+    take_over(bucket)
+
+    with host.running(bucket) as pipeline:
+        assert isinstance(status(pipeline).problem, Fenced)

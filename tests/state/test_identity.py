@@ -284,3 +284,18 @@ def test_what_was_seen_goes_down_only_where_that_is_said(database: Database) -> 
 
     me = identity.remembered()
     assert (me.revision, me.epoch) == (2**65, 2)
+
+
+def test_a_database_from_before_fingerprints_were_remembered_is_gone_on_with(
+    path: Path, database: Database
+) -> None:
+    Identity(database)
+    with database.transaction() as transaction:
+        transaction.execute("ALTER TABLE point DROP COLUMN fingerprint")
+        transaction.execute("ALTER TABLE point DROP COLUMN at")
+
+    Identity(database).pushed("0001-00000001-000000000001", "ckpt-1", 1, None)
+
+    pushed = Identity(database).remembered().pushed
+    assert pushed is not None
+    assert pushed.engine_id == "ckpt-1"
