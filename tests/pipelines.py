@@ -17,6 +17,8 @@ from typing import Final, Self
 from ckptsync.hashing import Hash
 from ckptsync.hooks import Hook, Hooks
 from ckptsync.model import Progress, ignore
+from ckptsync.operations.keep import KeptAs, LetGo, keep, unkeep
+from ckptsync.operations.orders import Keep, Prune, Unkeep
 from ckptsync.operations.pipeline import (
     Creation,
     LocalState,
@@ -24,11 +26,13 @@ from ckptsync.operations.pipeline import (
     StandbySettings,
     Takeover,
 )
+from ckptsync.operations.prune import PruneReport, prune
 from ckptsync.operations.pull import PullReport, Restored, Wish, pull
 from ckptsync.operations.push import PushReport, push
 from ckptsync.operations.resolve import LATEST
 from ckptsync.repository.epochs import Node
 from ckptsync.repository.head import Entry
+from ckptsync.repository.retention import Policy
 from ckptsync.sources.base import Layout
 from ckptsync.sources.directory import Directory
 from ckptsync.sources.feldera import Feldera
@@ -80,6 +84,7 @@ class Host:
     hooks: Mapping[Hook, tuple[str, ...]] = field(default_factory=dict)
     takeover: Takeover = field(default_factory=Takeover)
     standby: StandbySettings = field(default_factory=StandbySettings)
+    retention: Policy = Policy(min_count=10, min_age=timedelta(days=30))
     machine: str | None = None
     """What tells it from a copy of it; by default where its disk is."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -128,6 +133,7 @@ class Host:
                 hooks=Hooks(commands=self.hooks, timeout=timedelta(seconds=30), environment={}),
                 takeover=self.takeover,
                 standby=self.standby,
+                retention=self.retention,
                 on_role=self.roles.append,
                 place=self.place or store.name,
                 fencing=self.fencing,
@@ -169,6 +175,35 @@ class Host:
         report = self.pull(store, wish, read_store=read_store)
         assert isinstance(report, Restored), report
         return report
+
+    def prune(
+        self,
+        store: ObjectStore,
+        *,
+        orphans: bool = False,
+        bad: bool = False,
+        insist: bool = False,
+        scheduled: bool = False,
+        progress: Progress = ignore,
+    ) -> PruneReport:
+        order = Prune(orphans=orphans, bad=bad, insist=insist, scheduled=scheduled)
+        with self.running(store) as pipeline:
+            return prune(pipeline, order, progress=progress)
+
+    def keep(
+        self,
+        store: ObjectStore,
+        checkpoint: str,
+        *,
+        name: str | None = None,
+        until: datetime | None = None,
+    ) -> KeptAs:
+        with self.running(store) as pipeline:
+            return keep(pipeline, Keep(checkpoint=checkpoint, name=name, until=until, by="a test"))
+
+    def unkeep(self, store: ObjectStore, name: str) -> LetGo:
+        with self.running(store) as pipeline:
+            return unkeep(pipeline, Unkeep(name=name))
 
     def checkpoint(
         self, name: str, files: Mapping[str, bytes], *, directories: tuple[str, ...] = ()

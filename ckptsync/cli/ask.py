@@ -11,7 +11,7 @@ from ckptsync.cli.invocation import Invocation
 from ckptsync.cli.progress import bar
 from ckptsync.config.model import Config
 from ckptsync.errors import Busy, Cancelled, TimedOut
-from ckptsync.operations.carry_out import carry_out as carry_out_here
+from ckptsync.operations.carry_out import carry_out_whole
 from ckptsync.operations.orders import Order, Switchover, kind
 from ckptsync.operations.pipeline import Pipeline
 from ckptsync.operations.standby import Standby
@@ -59,7 +59,7 @@ def carry_out(
     def here(pipeline: Pipeline) -> Mapping[str, Any]:
         with _limited(timeout, what, invocation.stop), bar(f"{what} {name}") as progress:
             try:
-                return carry_out_here(
+                return carry_out_whole(
                     pipeline,
                     order,
                     standby=Standby(pipeline),

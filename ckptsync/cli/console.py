@@ -46,9 +46,14 @@ SENTENCES: Final[Mapping[str, str]] = {
     "node.same_elsewhere": "a node '{node}' on another machine was just at work; waiting up to "
     "{seconds} s to see whether it still is",
     "pipeline.not_run": "pipeline '{pipeline}' cannot be run, and will be tried again: {error}",
+    "prune.left_to_others": "this node may not delete in its bucket, so pruning is left to a node "
+    "that may: {error}",
     "pull.finishing": "an earlier pull was interrupted while it put {checkpoint} in place; this "
     "one finishes it",
     "pull.incomplete": "checkpoint {checkpoint} is not all there yet, trying an older one: {error}",
+    "push.not_pruned": "the push is done, but the bucket was not pruned after it: {error}",
+    "pull.retired": "checkpoint {checkpoint} is retired and may be deleted while it is pulled; "
+    "ckptsync keep {checkpoint} holds it",
     "push.parent_unreadable": "the manifest of {checkpoint} cannot be read, so everything is "
     "uploaded anew; see what 'ckptsync verify' says: {error}",
     "push.stored_unreadable": "whether {checkpoint} is the checkpoint of its name here cannot be "

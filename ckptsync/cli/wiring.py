@@ -21,6 +21,7 @@ from ckptsync.hooks import Hook, Hooks
 from ckptsync.operations.pipeline import Creation, LocalState, Pipeline, StandbySettings, Takeover
 from ckptsync.operations.roles import announce
 from ckptsync.repository.epochs import Node
+from ckptsync.repository.retention import Policy
 from ckptsync.sources.base import Layout
 from ckptsync.sources.layouts import Options, layout
 from ckptsync.state.activation import Activations
@@ -134,6 +135,14 @@ def opened(
                 start_from=sync.start_from_checkpoint,
                 required=sync.fail_if_no_checkpoint,
                 warm_keep=sync.warm_keep,
+            ),
+            retention=Policy(
+                min_count=sync.retention_min_count,
+                min_age=sync.retention_min_age,
+                hourly=sync.retention.hourly,
+                daily=sync.retention.daily,
+                weekly=sync.retention.weekly,
+                monthly=sync.retention.monthly,
             ),
             on_role=on_role,
             place=f"{sync.bucket} at {sync.endpoint or 'the default endpoint'}",

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from ckptsync.operations.documents import utc
+from ckptsync.repository.head import Keep
 
 
 def counted(number: int, noun: str) -> str:
@@ -18,6 +19,15 @@ def described(checkpoint: Mapping[str, Any]) -> str:
 
 def moment(at: datetime) -> str:
     return f"{utc(at):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def state(entry_state: str, *, latest: bool, keeps: Mapping[str, Keep]) -> str:
+    """Of a checkpoint in the bucket; `keeps` are those that hold, by name."""
+    kept = (
+        f"kept as '{name}'" + ("" if keep.until is None else f" until {moment(keep.until)}")
+        for name, keep in keeps.items()
+    )
+    return ", ".join((entry_state, *(["latest"] if latest else []), *kept))
 
 
 def set_aside(document: Mapping[str, Any]) -> str:

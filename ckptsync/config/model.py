@@ -40,6 +40,7 @@ from ckptsync.units import format_size, parse_duration, parse_size
 _MIN_CHUNK: Final = parse_size("4MiB")
 _MAX_PACKED: Final = parse_size("16MiB")
 _MAX_CHUNK: Final = parse_size("512MiB")
+_MOST_PERIODS: Final = 10_000
 _ENGINE_OWNED: Final = Path("coordinator", "ckptsync")
 """Below a storage root: the one place that Feldera leaves alone."""
 
@@ -126,6 +127,18 @@ class Repository(_Section):
         return size
 
 
+class Retention(_Section):
+    """So many hours, days, ISO weeks and months keep their newest checkpoint, all in UTC.
+
+    It only adds to what retention_min_count and retention_min_age keep.
+    """
+
+    hourly: int = Field(default=0, ge=0, le=_MOST_PERIODS)
+    daily: int = Field(default=0, ge=0, le=_MOST_PERIODS)
+    weekly: int = Field(default=0, ge=0, le=_MOST_PERIODS)
+    monthly: int = Field(default=0, ge=0, le=_MOST_PERIODS)
+
+
 def _provider(name: str) -> str:
     parse_provider(name)
     return name
@@ -160,7 +173,9 @@ class Sync(_Section):
     warm_keep: int = Field(default=2, ge=1, le=16)
     """Complete checkpoints that a standby keeps."""
     retention_min_count: int = Field(default=10, ge=0, lt=2**32)
+    """Below 1 it acts as 1: the newest checkpoint is never deleted."""
     retention_min_age: Age = parse_duration("30d")
+    retention: Retention = Retention()
 
     transfers: int = Field(default=20, ge=1, le=255)
     memory: Size = parse_size("96MiB")

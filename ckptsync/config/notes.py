@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ckptsync.config.credentials import secret_path
-from ckptsync.config.model import Config, Pipeline, Sync
+from ckptsync.config.model import Config, Pipeline, Retention, Sync
 from ckptsync.config.providers import Scheme
 from ckptsync.errors import ConfigError
 
-_WITHOUT_EFFECT = ("retention_min_count", "retention_min_age")
+_NONE = Retention()
 _UNSET_HOOKS = {
     "on_activate": "an activation leaves the engine for somebody else to start",
     "on_fenced": "if another node takes over, only the bucket is protected; the engine here "
@@ -41,9 +41,10 @@ def notes(config: Config, environment: Mapping[str, str] = os.environ) -> list[s
 def _sync(sync: Sync, environment: Mapping[str, str]) -> Iterator[str]:
     if sync.push_interval is None and not sync.standby:
         yield "push_interval is not set: nothing is pushed but on request"
-    for key in _WITHOUT_EFFECT:
-        if key in sync.model_fields_set:
-            yield f"{key} has no effect yet: no checkpoint is ever deleted from a bucket"
+    if sync.retention_min_count < 1:
+        yield "retention_min_count acts as 1: the newest checkpoint is never deleted"
+    if sync.retention_min_count <= 1 and not sync.retention_min_age and sync.retention == _NONE:
+        yield "retention_min_age is 0: only the newest checkpoint is kept"
     if sync.fencing == "off":
         yield "fencing is off: two primaries would not be told apart, and could lose checkpoints"
     if sync.bucket.scheme is Scheme.FILE:

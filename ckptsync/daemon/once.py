@@ -9,7 +9,7 @@ from typing import Any, Final
 from ckptsync.daemon.duties import Duties, polled, standing
 from ckptsync.daemon.duty import Duty, Pace, duty_of
 from ckptsync.model import Progress, Role
-from ckptsync.operations.carry_out import carry_out
+from ckptsync.operations.carry_out import carry_out_whole
 from ckptsync.operations.heartbeat import beat
 from ckptsync.operations.orders import kind
 from ckptsync.operations.pipeline import Pipeline
@@ -46,7 +46,9 @@ def once(pipeline: Pipeline, *, progress: Progress) -> Did:
     document: Mapping[str, Any] | None = None
     if order is not None:
         did = kind(order)
-        document = carry_out(pipeline, order, standby=standby, withdraw=withdraw, progress=progress)
+        document = carry_out_whole(
+            pipeline, order, standby=standby, withdraw=withdraw, progress=progress
+        )
     elif duty is Duty.LOOK:
         did = None
     elif duties.polled is not None:

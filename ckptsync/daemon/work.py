@@ -28,7 +28,7 @@ from ckptsync.errors import (
 )
 from ckptsync.model import CheckpointId, Progress, Role
 from ckptsync.operations import fence
-from ckptsync.operations.carry_out import carry_out
+from ckptsync.operations.carry_out import carry_out, follow_up
 from ckptsync.operations.orders import Activate, Order, Push, Switchover, kind
 from ckptsync.operations.pipeline import Pipeline
 from ckptsync.operations.roles import role_after, role_of
@@ -292,6 +292,9 @@ class Work:
                 self._succeeded(attempted, moved=True)
             if self.role is Role.STOPPED:
                 self._recover()  # a way out may have been taken
+            after = follow_up(order, document)
+            if after is not None:
+                self.submit(after)
             return document
         finally:
             self._plan()

@@ -6,11 +6,12 @@ from datetime import datetime
 
 from ckptsync import __version__
 from ckptsync.hashing import Digest
+from ckptsync.model import CheckpointId
 from ckptsync.operations.contents import Contents
 from ckptsync.repository import keys
 from ckptsync.repository.epochs import Line, timeline_after
 from ckptsync.repository.files import Chunked, Files, Location, Packed
-from ckptsync.repository.head import Entry, Head
+from ckptsync.repository.head import Head
 from ckptsync.repository.known import Known
 from ckptsync.repository.manifest import Header, Manifest, Totals, WriterStamp, engine_record
 from ckptsync.repository.objects import StoredObject
@@ -54,7 +55,7 @@ def assemble(
     pack_below: int,
     head: Head,
     line: Line,
-    parent: Entry | None,
+    parent: CheckpointId | None,
     node: str,
     at: datetime,
 ) -> Assembled:
@@ -72,7 +73,7 @@ def assemble(
         repository_id=head.repository_id,
         timeline=timeline,
         epoch=head.epoch,
-        parent=parent.id if parent else None,
+        parent=parent,
         created_at=at,
         writer=WriterStamp(node=node, version=f"ckptsync {__version__}"),
         sweep_generation=head.sweep.generation,

@@ -1,7 +1,7 @@
 """One way to do what was asked for, for the command itself and for the daemon."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, assert_never
 
 import structlog
@@ -13,19 +13,24 @@ from ckptsync.operations import fence, outcomes
 from ckptsync.operations.activate import activate
 from ckptsync.operations.copies import require_no_copy
 from ckptsync.operations.divergence import settle_divergence
+from ckptsync.operations.keep import keep, unkeep
 from ckptsync.operations.orders import (
     AcceptRollback,
     Activate,
+    Keep,
     Order,
+    Prune,
     Pull,
     Push,
     RebuildHead,
     Rejoin,
     SettleDivergence,
     Switchover,
+    Unkeep,
     kind,
 )
 from ckptsync.operations.pipeline import Pipeline, StandbySettings
+from ckptsync.operations.prune import prune
 from ckptsync.operations.pull import Wish, pull
 from ckptsync.operations.push import push
 from ckptsync.operations.recorded import recorded
@@ -42,6 +47,9 @@ log = structlog.get_logger()
 
 _AS_PRIMARY: Final = (Push, Switchover)
 """What swaps head as the writer that this node is; a repair looks at every node itself."""
+
+_MOVED: Final = ("retired", "revived", "forgotten", "deleted_objects")
+"""What pruning tells of in its document, if it did anything."""
 
 
 def carry_out(
@@ -61,7 +69,7 @@ def carry_out(
     Raises what the operation raises, once this node has the role that the error asks for.
     """
     try:
-        with recorded(pipeline, kind(order)) as record:
+        with recorded(pipeline, kind(order), passing=_is_passing(order)) as record:
             if not started and isinstance(order, _AS_PRIMARY):
                 require_no_copy(pipeline)
             document = _done(pipeline, order, standby, withdraw, progress)
@@ -70,6 +78,47 @@ def carry_out(
         _settle(pipeline, error)
         raise
     return document
+
+
+def carry_out_whole(
+    pipeline: Pipeline,
+    order: Order,
+    *,
+    standby: Standby,
+    withdraw: threading.Event,
+    progress: Progress,
+    started: bool = True,
+) -> Mapping[str, Any]:
+    """As `carry_out`, and then what follows from it; how that fares changes nothing of the order.
+
+    Raises what `carry_out` raises.
+    """
+    document = carry_out(
+        pipeline, order, standby=standby, withdraw=withdraw, progress=progress, started=started
+    )
+    after = follow_up(order, document)
+    if after is not None:
+        try:
+            carry_out(pipeline, after, standby=standby, withdraw=withdraw, progress=progress)
+        except CkptsyncError as error:
+            log.warning("push.not_pruned", error=str(error), hint=error.hint)
+    return document
+
+
+def follow_up(order: Order, document: Mapping[str, Any]) -> Order | None:
+    """What is to be done once an order has come to that, though nobody has asked for it."""
+    committed = isinstance(order, Push) and not document["already_synced"]
+    return Prune(scheduled=True) if committed else None
+
+
+def _is_passing(order: Order) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether what it has come to is not worth a line in the history."""
+
+    def is_passing(document: Mapping[str, Any]) -> bool:
+        scheduled = isinstance(order, Prune) and order.scheduled
+        return scheduled and not any(document[each] for each in _MOVED)
+
+    return is_passing
 
 
 def _settle(pipeline: Pipeline, error: CkptsyncError) -> None:
@@ -120,6 +169,12 @@ def _done(
             rebuilt = rebuild_head(pipeline, force=order.force, progress=progress)
             _go_on(pipeline)
             return outcomes.rebuilt(pipeline, rebuilt)
+        case Prune():
+            return outcomes.pruned(pipeline, prune(pipeline, order, progress=progress))
+        case Keep():
+            return outcomes.kept_as(pipeline, keep(pipeline, order))
+        case Unkeep():
+            return outcomes.let_go(pipeline, unkeep(pipeline, order))
         case _:
             assert_never(order)
 

@@ -14,7 +14,7 @@ from ckptsync.operations.resolve import LATEST
 from ckptsync.operations.roles import become, role_of
 from ckptsync.operations.standby import Standby
 from ckptsync.operations.writing import require_own
-from ckptsync.repository import claim, epochs
+from ckptsync.repository import claim, epochs, pages
 from ckptsync.repository.head import Head
 from ckptsync.repository.repository import HeadAt
 from ckptsync.state.activation import Activation, Stage
@@ -117,8 +117,12 @@ def _confirmed(pipeline: Pipeline, activation: Activation) -> Activation:
         epochs.require_instance(old.head, activation.instance, pipeline.store.name)
         if old.head.writer.state == "active":
             return None
-        entry = None if restored is None else repository.find(old.head, restored)
-        return claim.confirmed(old.head, entry)
+        head = old.head
+        entry = None if restored is None else repository.find(head, restored)
+        if entry is not None and entry.state == "retired":
+            # What is gone on from is the latest, and nothing is deleted of that.
+            head = pages.edited(repository, head, {entry.id}, claim.live).head
+        return claim.confirmed(head, restored, repository.entries(head))
 
     def landed(head: Head) -> bool:
         return (head.writer.instance, head.writer.state) == (activation.instance, "active")

@@ -4,7 +4,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice, takewhile
 from pathlib import Path
 from typing import Final, Literal
@@ -16,7 +16,8 @@ from ckptsync.model import CheckpointId, LocalCheckpoint
 from ckptsync.operations import resolve
 from ckptsync.operations.foreign import warn_if_foreign
 from ckptsync.operations.pipeline import Pipeline
-from ckptsync.repository.head import Entry, Head
+from ckptsync.repository import keeps
+from ckptsync.repository.head import Entry, Head, Keep
 from ckptsync.repository.manifest import Manifest
 from ckptsync.repository.register import head_lost
 from ckptsync.repository.repository import Empty, Repository, look
@@ -43,6 +44,8 @@ class Row:
     """Whether a pull would take it."""
     bytes: int | None
     """None if nobody has counted them."""
+    keeps: Mapping[str, Keep] = field(default_factory=dict)
+    """What keeps it by name, in order of the names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,8 @@ class Stored:
     entries: Sequence[Entry] = ()
     latest: CheckpointId | None = None
     """That a pull would take; None too where head names one that it would refuse."""
+    keeps: Mapping[str, Keep] = field(default_factory=dict)
+    """By name; only those that have not expired."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +69,8 @@ class Details:
     manifest: Manifest
     source: str
     """The bucket it was found in."""
+    keeps: Mapping[str, Keep] = field(default_factory=dict)
+    """What keeps it by name, in order of the names."""
 
 
 def local_checkpoints(layout: Layout, storage_path: Path) -> Sequence[LocalCheckpoint]:
@@ -90,7 +97,15 @@ def stored(pipeline: Pipeline) -> Stored:
         read_only=repository.store is pipeline.read_store,
         entries=entries,
         latest=None if fault else head.latest,
+        keeps=_valid_keeps(repository, head),
     )
+
+
+def _valid_keeps(repository: Repository, head: Head) -> Mapping[str, Keep]:
+    if not head.keeps:
+        return {}
+    names = keeps.named(head, repository.store.now()).values()
+    return {name: head.keeps[name] for name in sorted(chain.from_iterable(names))}
 
 
 def local_sizes(
@@ -136,6 +151,9 @@ def side_by_side(
             return "read_bucket"
         return "both" if entry.id in here else "bucket"
 
+    kept: defaultdict[str, dict[str, Keep]] = defaultdict(dict)
+    for name, keep in () if stored is None else stored.keeps.items():
+        kept[keep.checkpoint][name] = keep
     only_here = [each for each in reversed(local) if not pushed[each]]
     counted = sizes(only_here)
     return (
@@ -149,6 +167,7 @@ def side_by_side(
                 where=where(entry),
                 latest=entry.id == latest,
                 bytes=entry.bytes,
+                keeps=kept.get(entry.id, {}),
             )
             for entry in entries
         ),
@@ -176,11 +195,13 @@ def details(pipeline: Pipeline, wanted: str) -> Details:
         entry = _find(repository, head, wanted)
         if entry is not None:
             warn_if_foreign(pipeline, repository)
+            valid = _valid_keeps(repository, head).items()
             return Details(
                 entry=entry,
                 head=head,
                 manifest=repository.manifest(entry),
                 source=repository.store.name,
+                keeps={name: keep for name, keep in valid if keep.checkpoint == entry.id},
             )
     searched = [each.name for each in (pipeline.store, pipeline.read_store) if each is not None]
     raise resolve.not_found(wanted, searched)

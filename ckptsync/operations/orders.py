@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, Literal
 
 LONGEST_REASON: Final = 500  # characters: it lies in head, which every push writes anew
@@ -67,8 +67,50 @@ class SettleDivergence:
     engine_stopped: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prune:
+    """Let the rules of retention hold in the bucket, and delete what nothing refers to any more."""
+
+    orphans: bool = False
+    """Look through the whole bucket for that, even if it was done less than a day ago."""
+    bad: bool = False
+    """Forget the checkpoints that were found damaged, too."""
+    insist: bool = False
+    """Although much more would go than before, or than can be explained."""
+    scheduled: bool = False
+    """It follows a push: nobody asked for it, and only the primary does it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """Protect a checkpoint from retention under a name."""
+
+    checkpoint: str
+    """LATEST, an engine's id or a checkpoint id; a retired one comes back to life."""
+    name: str | None = None
+    """None: the checkpoint's id."""
+    until: datetime | None = None
+    by: str
+    """Who asked for it; for people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unkeep:
+    name: str
+
+
 Order = (
-    Push | Pull | Activate | Switchover | Rejoin | AcceptRollback | RebuildHead | SettleDivergence
+    Push
+    | Pull
+    | Activate
+    | Switchover
+    | Rejoin
+    | AcceptRollback
+    | RebuildHead
+    | SettleDivergence
+    | Prune
+    | Keep
+    | Unkeep
 )
 
 KINDS: Final[Mapping[str, type[Order]]] = {
@@ -80,6 +122,9 @@ KINDS: Final[Mapping[str, type[Order]]] = {
     "accept-rollback": AcceptRollback,
     "rebuild-head": RebuildHead,
     "settle-divergence": SettleDivergence,
+    "prune": Prune,
+    "keep": Keep,
+    "unkeep": Unkeep,
 }
 """By the operator's word for each."""
 _NAMES: Final = {order: name for name, order in KINDS.items()}

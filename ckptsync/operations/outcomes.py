@@ -5,7 +5,9 @@ from typing import Any, Final, assert_never
 
 from ckptsync.operations import documents
 from ckptsync.operations.activate import Activated
+from ckptsync.operations.keep import KeptAs, LetGo
 from ckptsync.operations.pipeline import Pipeline
+from ckptsync.operations.prune import PruneReport
 from ckptsync.operations.pull import PullReport, Restored
 from ckptsync.operations.push import PushReport
 from ckptsync.operations.rejoin import Rejoined
@@ -114,6 +116,53 @@ def rebuilt(pipeline: Pipeline, report: HeadRebuilt) -> Mapping[str, Any]:
         "left_out": [{"key": each.key, "reason": each.reason} for each in report.left_out],
         "replaced": report.replaced,
         "already": report.already,
+    }
+
+
+def pruned(pipeline: Pipeline, report: PruneReport) -> Mapping[str, Any]:
+    swept = report.swept
+    orphans = swept.orphans
+    return {
+        **_where(pipeline),
+        "retired": list(report.retired),
+        "revived": list(report.revived),
+        "forgotten": list(report.forgotten),
+        "kept": report.live,
+        "retired_now": report.waiting,
+        "deleted_objects": swept.deleted.objects,
+        "deleted_bytes": swept.deleted.bytes,
+        "listed": orphans is not None,
+        "orphans": None
+        if orphans is None
+        else {
+            "objects": orphans.amount.objects,
+            "bytes": orphans.amount.bytes,
+            "young_objects": orphans.young.objects,
+            "young_bytes": orphans.young.bytes,
+        },
+        "generation": swept.generation,
+        "left_to_others": report.left_to_others,
+        "seconds": round(report.seconds, 3),
+    }
+
+
+def kept_as(pipeline: Pipeline, report: KeptAs) -> Mapping[str, Any]:
+    return {
+        **_where(pipeline),
+        "name": report.name,
+        "checkpoint": documents.checkpoint(report.entry),
+        "until": None if report.until is None else documents.time(report.until),
+        "already": report.already,
+        "revived": report.revived,
+    }
+
+
+def let_go(pipeline: Pipeline, report: LetGo) -> Mapping[str, Any]:
+    return {
+        **_where(pipeline),
+        "name": report.name,
+        "checkpoint": report.checkpoint,
+        "already": report.checkpoint is None,
     }
 
 

@@ -13,6 +13,7 @@ from ckptsync.hooks import Hooks
 from ckptsync.operations.transfers import Transfers
 from ckptsync.repository.epochs import Node
 from ckptsync.repository.register import Register
+from ckptsync.repository.retention import Policy
 from ckptsync.sources.base import Layout
 from ckptsync.state.activation import Activations
 from ckptsync.state.capabilities import Capabilities
@@ -94,6 +95,7 @@ class Pipeline:
     hooks: Hooks
     takeover: Takeover
     standby: StandbySettings
+    retention: Policy
     on_role: Callable[[RoleChange], None]
     """Told of each change of this node's role, after it was remembered."""
     place: str

@@ -9,6 +9,7 @@ from typing import Final, TypeGuard
 import structlog
 
 from ckptsync.errors import (
+    CheckpointNotFound,
     EngineRunning,
     IntegrityError,
     LocalDiskFull,
@@ -20,11 +21,13 @@ from ckptsync.model import LocalCheckpoint, Progress
 from ckptsync.operations import resolve
 from ckptsync.operations.download import MissingObject
 from ckptsync.operations.foreign import warn_if_foreign
+from ckptsync.operations.forgotten import Forgotten, telling_forgotten
 from ckptsync.operations.manifests import remember_manifest
 from ckptsync.operations.pipeline import Pipeline
 from ckptsync.operations.resolve import LATEST, Fresh, Kept, Remote
 from ckptsync.operations.stage import digests, fetch, note_publishing, read_stored, recover
 from ckptsync.operations.target import Target
+from ckptsync.operations.transfers import Retraceable
 from ckptsync.repository import descriptor as descriptors
 from ckptsync.repository.epochs import require_no_rollback, require_own_repository
 from ckptsync.repository.head import Entry
@@ -36,6 +39,8 @@ from ckptsync.stores.base import ObjectStore
 log = structlog.get_logger()
 
 _FILE: Final = "file://"
+_TRIES: Final = 3
+"""Of a pull whose checkpoint is deleted meanwhile: by then it was not the latest any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,12 +81,28 @@ def pull(pipeline: Pipeline, wish: Wish, *, progress: Progress) -> PullReport:
     on with what was fetched. Call with the pipeline's lock held.
 
     Raises CheckpointNotFound if the wish requires one; EngineRunning, UnpushedWork, Refused;
-    IntegrityError if a byte is not what was pushed; LocalDiskFull; StoreError.
+    IntegrityError if a byte is not what was pushed; Forgotten if the checkpoint that was asked for
+    was deleted meanwhile; LocalDiskFull; StoreError.
     """
+    retraceable = Retraceable(progress)
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            return _pull(pipeline, wish, retraceable)
+        except Forgotten as error:
+            if wish.checkpoint != LATEST or not tries_left:
+                raise
+            log.info("pull.forgotten", error=str(error))  # by now there is a newer one
+            retraceable.back()
+    raise AssertionError("the last try ends here too")
+
+
+def _pull(pipeline: Pipeline, wish: Wish, progress: Progress) -> PullReport:
+    """Raises Forgotten also for a latest that is it no more."""
     started = monotonic()
     with _target(pipeline, wish).held() as target:
         unfinished = pipeline.state.identity.remembered().publishing
-        if unfinished is not None and not wish.explicit:
+        finishing = unfinished is not None and not wish.explicit
+        if unfinished is not None and finishing:
             log.warning("pull.finishing", checkpoint=unfinished.checkpoint_id)
             wish = replace(wish, checkpoint=unfinished.checkpoint_id, explicit=True, force=True)
         present = () if wish.to else _present(pipeline, wish)
@@ -89,6 +110,8 @@ def pull(pipeline: Pipeline, wish: Wish, *, progress: Progress) -> PullReport:
             return kept
         found = _look(pipeline, wish)
         if isinstance(found, Fresh):
+            if finishing:
+                raise _cannot_finish(pipeline, wish.checkpoint, found)
             if wish.required or wish.checkpoint != LATEST:
                 raise resolve.not_found(wish.checkpoint, found.searched)
             return found
@@ -104,6 +127,14 @@ def pull(pipeline: Pipeline, wish: Wish, *, progress: Progress) -> PullReport:
         target=wish.to or pipeline.storage_path,
         fetched=fetched,
         seconds=monotonic() - started,
+    )
+
+
+def _cannot_finish(pipeline: Pipeline, checkpoint: str, found: Fresh) -> CheckpointNotFound:
+    return CheckpointNotFound(
+        f"{pipeline.storage_path} holds part of checkpoint {checkpoint}, of which a pull was "
+        f"interrupted, and {' or '.join(found.searched)} does not have it any more",
+        hint="pull another one in its place: ckptsync pull --checkpoint latest",
     )
 
 
@@ -192,14 +223,20 @@ def _first_complete(
     pipeline: Pipeline, found: Remote, target: Target, progress: Progress
 ) -> tuple[Entry, int]:
     """Restore the first entry whose objects are all there."""
+
+    def restored(entry: Entry) -> tuple[Entry, int]:
+        if entry.state == "retired":
+            log.warning("pull.retired", checkpoint=entry.id)
+        with telling_forgotten(found.repository, entry):
+            return entry, _restore(pipeline, found, entry, target, progress)
+
     for entry in found.entries[:-1]:
         try:
-            return entry, _restore(pipeline, found, entry, target, progress)
+            return restored(entry)
         except MissingObject as error:
             # A replica may show the head before the data: not damaged, just not there yet.
             log.warning("pull.incomplete", checkpoint=entry.id, error=str(error))
-    entry = found.entries[-1]
-    return entry, _restore(pipeline, found, entry, target, progress)
+    return restored(found.entries[-1])
 
 
 def _restore(

@@ -1,5 +1,6 @@
 """Push: a complete checkpoint goes from the local disk into the bucket, or nothing does."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final
@@ -22,8 +23,10 @@ from ckptsync.repository import epochs, keys, manifest
 from ckptsync.repository.commit import Attempt, MustReplan, commit, fork, require_progress
 from ckptsync.repository.head import Entry, Head, ManifestRef
 from ckptsync.repository.known import Known, stored_object
+from ckptsync.repository.timelines import may_have_been
 from ckptsync.sources.base import Pinned
 from ckptsync.sources.digests import Digests
+from ckptsync.state.index import Index
 from ckptsync.state.journal import Upload, UploadJournal
 
 log = structlog.get_logger()
@@ -81,8 +84,9 @@ def push(
                 run = _Push(pipeline, writable, pinned, new_timeline=new_timeline)
                 entry = run.commit(head, retraceable)
                 files = len(pinned.files)
-        except Vanished as error:
-            log.info("push.vanished", checkpoint=checkpoint.engine.id, error=str(error))
+        except (Vanished, MustReplan) as error:
+            name = "push.vanished" if isinstance(error, Vanished) else "push.planned_again"
+            log.info(name, checkpoint=checkpoint.engine.id, error=str(error))
             retraceable.back()
             head = writable.register.read().head
             continue
@@ -203,7 +207,8 @@ class _Push:
         me = pipeline.state.identity.remembered()
         epochs.require_writer(head, me, pipeline.store.name)
         line = epochs.line(head, me, new_timeline=self._new_timeline)
-        parent = repository.find(head, line.parent) if line.parent else None
+        before = line.parent if line.parent and may_have_been(head, line.parent) else None
+        parent = repository.find(head, before) if before else None
         if not self._new_timeline and not epochs.may_jump(head, me):
             require_progress(self._pinned.checkpoint.engine, parent, pipeline.store.name)
         known = self._known(head, parent)
@@ -223,7 +228,7 @@ class _Push:
             pack_below=repository.descriptor.pack_below,
             head=head,
             line=line,
-            parent=parent,
+            parent=before,
             node=pipeline.node.name,
             at=at,
         )
@@ -247,7 +252,7 @@ class _Push:
             fingerprint=engine.fingerprint,
         )
         entry = commit(self._writable.register, repository, attempt, at)
-        self._remember(entry, data)
+        self._remember(entry, data, used=assembled.own.keys())
         return entry
 
     def _known(self, head: Head, parent: Entry | None) -> Known:
@@ -296,9 +301,13 @@ class _Push:
                 progress=progress,
             ).run()
 
-    def _remember(self, entry: Entry, data: bytes) -> None:
+    def _remember(self, entry: Entry, data: bytes, *, used: Collection[str]) -> None:
         remember_manifest(self._pipeline, entry, data)
         _note_pushed(self._pipeline, entry, self._pinned.checkpoint)
+        uploads = self._journal.sizes().items()
+        needless = [(key, size) for key, size in uploads if key not in used]
+        index = Index(self._pipeline.state.database, self._writable.descriptor.repository_id)
+        index.note_unreferenced(needless, due=entry.at)
         self._journal.clear()
         log.info(
             "checkpoint.committed",

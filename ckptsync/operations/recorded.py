@@ -10,8 +10,13 @@ from ckptsync.operations.pipeline import Pipeline
 
 
 @contextmanager
-def recorded(pipeline: Pipeline, kind: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Record a run; what it yields takes the details, which are to hold no secret."""
+def recorded(
+    pipeline: Pipeline, kind: str, *, passing: Callable[[Mapping[str, Any]], bool] | None = None
+) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Record a run; what it yields takes the details, which are to hold no secret.
+
+    One that succeeds leaves no row if its details are `passing`.
+    """
     history = pipeline.state.history
     run = history.start(kind, now=pipeline.now())
     details: dict[str, Any] = {}
@@ -22,4 +27,7 @@ def recorded(pipeline: Pipeline, kind: str) -> Iterator[Callable[[Mapping[str, A
         with suppress(CkptsyncError):  # the first failure says more than that of recording it
             history.finish(run, done=False, now=pipeline.now(), details=json.dumps(details))
         raise
+    if passing is not None and passing(details):
+        history.drop(run)
+        return
     history.finish(run, done=True, now=pipeline.now(), details=json.dumps(details))

@@ -17,6 +17,7 @@ from ckptsync.repository.commit import require_progress
 from ckptsync.repository.head import Entry, Head
 from ckptsync.repository.nodes import SeenNode
 from ckptsync.state.identity import Remembered, Repair
+from ckptsync.state.index import Index
 from ckptsync.state.journal import UploadJournal
 
 log = structlog.get_logger()
@@ -93,6 +94,7 @@ def _forget(
 ) -> None:
     state = pipeline.state
     UploadJournal(state.database, repository_id).clear()
+    Index(state.database, repository_id).clear()
     state.manifests.clear()
     unfinished = state.identity.remembered().publishing
     if unfinished is not None and unfinished.checkpoint_id in gone and latest is not None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
@@ -11,15 +12,20 @@ from ckptsync.hashing import Digest
 from ckptsync.model import CheckpointId, Progress, ignore
 from ckptsync.operations.download import MissingObject
 from ckptsync.operations.following import Following, Offer
+from ckptsync.operations.forgotten import Forgotten, telling_forgotten
 from ckptsync.operations.holdings import Holdings
 from ckptsync.operations.manifests import remember_manifest
 from ckptsync.operations.pipeline import Pipeline
 from ckptsync.operations.stage import Stored, fetch, note_publishing, read_stored
+from ckptsync.operations.transfers import Retraceable
 from ckptsync.operations.warm import WarmCheckpoint, completed
 from ckptsync.repository.head import Entry, Head
 from ckptsync.repository.repository import Repository
 
 log = structlog.get_logger()
+
+_TRIES: Final = 3
+"""Of a poll whose checkpoint is deleted meanwhile: by then it was not the latest any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,15 +75,26 @@ class Standby:
         fetched; after LocalDiskFull that is deleted.
 
         Raises what looking raises (see `Following.next`); Refused for another layout;
-        IntegrityError, LocalDiskFull, Cancelled, StoreError.
+        IntegrityError, LocalDiskFull, Cancelled, StoreError; Forgotten if each one was deleted
+        while it was fetched.
         """
-        self._holdings.load(progress)
-        offer = self._following.next(self._holdings.checkpoints)
-        staged, fetched = None, 0
-        if offer is not None:
-            with self._mending():
-                staged, fetched = self._take(offer, progress)
-        return Poll(head=self.head, warm=self.warm, staged=staged, fetched=fetched)
+        retraceable = Retraceable(progress)
+        for tries_left in reversed(range(_TRIES)):
+            self._holdings.load(progress)
+            offer = self._following.next(self._holdings.checkpoints)
+            if offer is None:
+                break
+            try:
+                with self._mending():
+                    staged, fetched = self._take(offer, retraceable)
+            except Forgotten as error:
+                if not tries_left:
+                    raise
+                log.info("standby.forgotten", error=str(error))  # by now there is a newer one
+                retraceable.back()
+                continue
+            return Poll(head=self.head, warm=self.warm, staged=staged, fetched=fetched)
+        return Poll(head=self.head, warm=self.warm, staged=None, fetched=0)
 
     def stage(
         self, repository: Repository, entry: Entry, *, read_only: bool, progress: Progress
@@ -85,7 +102,7 @@ class Standby:
         """Bring everything here that `publish` needs, whatever the storage holds of it already.
 
         Where the checkpoint is held that asks for nothing. Raises MissingObject, IntegrityError,
-        LocalDiskFull, Refused, Cancelled, StoreError.
+        Forgotten, LocalDiskFull, Refused, Cancelled, StoreError.
         """
         holdings = self._holdings
         holdings.load(progress)
@@ -94,8 +111,9 @@ class Standby:
             if held is not None:
                 self._stage(holdings.stored(held), alone=False, progress=progress)
                 return held
-            stored = read_stored(self._pipeline, repository, entry)
-            self._stage(stored, alone=False, progress=progress)
+            with telling_forgotten(repository, entry):
+                stored = read_stored(self._pipeline, repository, entry)
+                self._stage(stored, alone=False, progress=progress)
             staged = completed(self._pipeline, stored, revision=0, read_only=read_only)
             holdings.add(staged, stored)
             return staged
@@ -141,9 +159,10 @@ class Standby:
         tried = frozenset[Digest]()
         for entry in (preferred, *self._newer(offer, others)):
             try:
-                stored = read_stored(self._pipeline, offer.repository, entry)
-                tried |= stored.digests()
-                fetched = self._stage(stored, alone=True, progress=progress)
+                with telling_forgotten(offer.repository, entry):
+                    stored = read_stored(self._pipeline, offer.repository, entry)
+                    tried |= stored.digests()
+                    fetched = self._stage(stored, alone=True, progress=progress)
             except MissingObject as error:
                 if not offer.may_lag:
                     raise

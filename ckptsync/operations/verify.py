@@ -10,7 +10,7 @@ from functools import partial
 from time import monotonic
 from typing import Final
 
-from ckptsync.errors import CheckpointNotFound
+from ckptsync.errors import Busy, CheckpointNotFound
 from ckptsync.model import Progress
 from ckptsync.operations import resolve
 from ckptsync.operations.foreign import warn_if_foreign
@@ -26,6 +26,7 @@ from ckptsync.repository.repository import Empty, Repository, look
 from ckptsync.repository.timelines import latest_fault
 
 ALL: Final = "all"
+_TRIES: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +70,9 @@ def verify(pipeline: Pipeline, *, checkpoints: str, full: bool, progress: Progre
     is read, and every digest checked. Only reads, from the bucket and never from a copy that is
     kept here, and takes no lock. Progress gets the stored bytes that are done with.
 
-    Raises CheckpointNotFound; HeadLost, also where this node has seen a head and none is left;
-    IntegrityError if head or descriptor cannot be read; UnsupportedFormat; StoreError, Cancelled.
+    Raises CheckpointNotFound; Busy if the list of checkpoints changes while it is read; HeadLost,
+    also where this node has seen a head and none is left; IntegrityError if head or descriptor
+    cannot be read; UnsupportedFormat; StoreError, Cancelled.
     """
     started = monotonic()
     me = pipeline.state.identity.remembered()
@@ -81,9 +83,9 @@ def verify(pipeline: Pipeline, *, checkpoints: str, full: bool, progress: Progre
         raise resolve.not_found(LATEST, [pipeline.store.name])
     repository, at = found
     warn_if_foreign(pipeline, repository)
-    listing = _list(repository, at.head, whole=checkpoints != LATEST)
-    problems = tuple(_repository_problems(at.head, listing))
-    entries = [each for each in listing.entries() if _answers(each, checkpoints, at.head)]
+    head, listing = _listed(repository, at.head, whole=checkpoints != LATEST)
+    problems = tuple(_repository_problems(head, listing))
+    entries = [each for each in listing.entries() if _answers(each, checkpoints, head)]
     if not entries and not problems:
         raise _nothing(checkpoints, pipeline.store.name)
     checked = Checks(
@@ -102,7 +104,12 @@ def verify(pipeline: Pipeline, *, checkpoints: str, full: bool, progress: Progre
         bytes=checked.bytes,
         seconds=monotonic() - started,
     )
-    return report if report.sound else _without_forgotten(report, repository)
+    if report.sound:
+        return report
+    left = _without_forgotten(report, repository)
+    if not left.checkpoints and not left.problems:
+        raise _nothing(checkpoints, pipeline.store.name)
+    return left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +121,23 @@ class _Listing:
 
     def entries(self) -> Iterator[Entry]:
         return (entry for part in self.parts.values() for entry in reversed(part))
+
+
+def _listed(repository: Repository, head: Head, *, whole: bool) -> tuple[Head, _Listing]:
+    """The head, or a later one, of which no page was replaced before it was read. Raises Busy."""
+    for _ in range(_TRIES):
+        listing = _list(repository, head, whole=whole)
+        if not listing.problems:
+            return head, listing
+        newest = repository.head().head
+        if {each.key for each in listing.problems} <= {page.key for page in newest.pages}:
+            return head, listing
+        head = newest
+    raise Busy(
+        f"the list of checkpoints in {repository.store.name} changed {_TRIES} times while it was "
+        "read",
+        hint="try again",
+    )
 
 
 def _list(repository: Repository, head: Head, *, whole: bool) -> _Listing:

@@ -48,6 +48,7 @@ def taken_anew(
     """
     epoch = max(head.epoch, known.epoch) + 1
     timeline = epochs.timeline_after(head)
+    parent = None if latest is None else latest.id
     clock = int(at.timestamp() * 1000)
     generation = max(head.sweep.generation, known.generation, clock) + 1
     return head.model_copy(
@@ -58,7 +59,7 @@ def taken_anew(
             "timeline": timeline,
             "timelines": (
                 *head.timelines,
-                timelines.forked(timeline, latest, head, reason, at, node=by.node, epoch=epoch),
+                timelines.forked(timeline, parent, head, reason, at, node=by.node, epoch=epoch),
             ),
             "next_seq": max(head.next_seq, known.next_seq),
             "sweep": head.sweep.model_copy(update={"generation": generation}),

@@ -49,21 +49,7 @@ def spill(head: Head, hash_: Hash) -> Spill | None:
         return None
     moved = {entry.id for entry in movable}
     page = CatalogPage(repository_id=head.repository_id, entries=tuple(movable))
-    text = page.model_dump_json().encode()
-    data = zstandard.compress(text, 3)
-    if len(text) > INFLATED_LIMIT or len(data) > STORED_LIMIT:
-        raise IntegrityError(
-            f"a catalog page of {len(movable)} checkpoints of repository {head.repository_id} "
-            f"would take {len(text)} bytes ({len(data)} stored); "
-            f"{INFLATED_LIMIT} ({STORED_LIMIT}) are allowed",
-            hint="'ckptsync list --remote' shows what it holds; look for ids of unusual length",
-        )
-    reference = Page(
-        key=keys.catalog(),
-        digest=hash_.of(data).hex(),
-        seq=(movable[0].seq, movable[-1].seq),
-        count=len(movable),
-    )
+    reference, data = page_of(page, hash_)
     slim = head.model_copy(
         update={
             "checkpoints": tuple(entry for entry in head.checkpoints if entry.id not in moved),
@@ -73,13 +59,37 @@ def spill(head: Head, hash_: Hash) -> Spill | None:
     return Spill(key=reference.key, data=data, head=slim)
 
 
+def page_of(record: CatalogPage, hash_: Hash) -> tuple[Page, bytes]:
+    """A page to write under a fresh name, and how head refers to it.
+
+    Its entries, one at least, are in order of seq. Raises IntegrityError if nobody could read it.
+    """
+    entries = record.entries
+    text = record.model_dump_json().encode()
+    data = zstandard.compress(text, 3)
+    if len(text) > INFLATED_LIMIT or len(data) > STORED_LIMIT:
+        raise IntegrityError(
+            f"a catalog page of {len(entries)} checkpoints of repository {record.repository_id} "
+            f"would take {len(text)} bytes ({len(data)} stored); "
+            f"{INFLATED_LIMIT} ({STORED_LIMIT}) are allowed",
+            hint="'ckptsync list --remote' shows what it holds; look for ids of unusual length",
+        )
+    reference = Page(
+        key=keys.catalog(),
+        digest=hash_.of(data).hex(),
+        seq=(entries[0].seq, entries[-1].seq),
+        count=len(entries),
+    )
+    return reference, data
+
+
 def _is_heavy(head: Head) -> bool:
     """Whether the entries take more than half of what head may take."""
     return sum(len(entry.model_dump_json()) for entry in head.checkpoints) > LIMIT // 2
 
 
-def decode(data: bytes, page: Page, head: Head, hash_: Hash, what: str) -> tuple[Entry, ...]:
-    """The entries of a stored page. Raises IntegrityError if it is not what head refers to."""
+def decode(data: bytes, page: Page, head: Head, hash_: Hash, what: str) -> CatalogPage:
+    """Read a stored page. Raises IntegrityError if it is not what head refers to."""
     if hash_.of(data).hex() != page.digest:
         raise IntegrityError(f"{what} is damaged: its digest is not the one that head names")
     read = parse(CatalogPage, inflate(data, limit=INFLATED_LIMIT, what=what), what)
@@ -92,4 +102,4 @@ def decode(data: bytes, page: Page, head: Head, hash_: Hash, what: str) -> tuple
             f"{what} is damaged: its checkpoints are not {page.count} in order, "
             f"from seq {page.seq[0]} to {page.seq[1]}"
         )
-    return read.entries
+    return read

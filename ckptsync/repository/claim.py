@@ -4,12 +4,13 @@ The epoch goes up when somebody claims it, and at nothing else. From then on no 
 commit, so the latest checkpoint stands still until the new writer commits one itself.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from ckptsync.model import CheckpointId
 from ckptsync.repository import epochs, keys, timelines
-from ckptsync.repository.head import Entry, Fork, Head, Writer
+from ckptsync.repository.head import Entry, Head, Writer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +30,9 @@ def claimed(head: Head, by: Claimant, latest: Entry | None, reason: str, at: dat
     The writer is still activating: it has nothing on its disk yet to go on from.
     """
     timeline = epochs.timeline_after(head)
+    parent = None if latest is None else latest.id
     forked = timelines.forked(
-        timeline, latest, head, reason, at, node=by.node, epoch=head.epoch + 1
+        timeline, parent, head, reason, at, node=by.node, epoch=head.epoch + 1
     )
     return head.model_copy(
         update={
@@ -47,24 +49,28 @@ def reclaimed(head: Head, by: Claimant, at: datetime) -> Head:
     return head.model_copy(update={"epoch": head.epoch + 1, "writer": _activating(by, at)})
 
 
-def confirmed(head: Head, restored: Entry | None) -> Head:
+def confirmed(head: Head, restored: CheckpointId | None, entries: Iterable[Entry]) -> Head:
     """The writer is active; its timeline goes on from what was really restored.
 
-    What is not live any more is nobody's latest: then that is the newest one before it.
+    `entries` are those of head, in pages too, the newest first. What is not live any more, or not
+    even there, is nobody's latest: then that is the newest one before it.
     """
     writer = head.writer.model_copy(update={"state": "active", "released_to": None})
     active = head.model_copy(update={"writer": writer})
-    if (None if restored is None else restored.id) == head.latest:
+    if restored == head.latest:
         return active
-    fork = _fork(head, restored)
+    parent = timelines.fork(head, restored)
     begun = (
-        each.model_copy(update={"parent": fork}) if each.id == head.timeline else each
+        each.model_copy(update={"parent": parent}) if each.id == head.timeline else each
         for each in head.timelines
     )
     moved = active.model_copy(update={"timelines": tuple(begun)})
-    live = restored is not None and restored.state == "live"
-    latest = restored if live else timelines.newest_live(moved)
-    return moved.model_copy(update={"latest": None if latest is None else latest.id})
+    return timelines.with_latest(moved, entries)
+
+
+def live(entry: Entry) -> Entry:
+    """As it was before it was retired."""
+    return entry.model_copy(update={"state": "live", "retired_at": None})
 
 
 def released(head: Head, to: str) -> Head:
@@ -97,8 +103,3 @@ def _activating(by: Claimant, at: datetime) -> Writer:
         state="activating",
         since=at,
     )
-
-
-def _fork(head: Head, restored: Entry | None) -> Fork:
-    timeline = head.timeline if restored is None else restored.timeline
-    return Fork(timeline=timeline, checkpoint=None if restored is None else restored.id)

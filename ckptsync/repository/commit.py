@@ -37,6 +37,7 @@ class Attempt:
     reference: ManifestRef
     line: epochs.Line
     parent: Entry | None
+    """None also where it was forgotten, as a checkpoint may be that was restored once."""
     own: Mapping[str, int]
     """Uploads of ours that it refers to, its manifest included, each with the sweep generation
     that was read before the upload began."""
@@ -74,15 +75,19 @@ def fork(
 ) -> None:
     """Begin a new timeline at a checkpoint that is there, and make it the latest.
 
-    Raises Fenced and the other refusals of epochs; CannotTell.
+    Raises MustReplan if it is not live any more; Fenced and the other refusals of epochs;
+    CannotTell.
     """
 
     def decide(old: HeadAt) -> Head | None:
         if old.head.latest == entry.id:
             return None
         epochs.require_writer(old.head, register.identity.remembered(), repository.store.name)
-        timeline = epochs.timeline_after(old.head)
-        forked = timelines.forked(timeline, entry, old.head, reason, at, node=old.head.writer.node)
+        there = repository.find(old.head, entry.id)
+        if there is None or there.state != "live":
+            raise MustReplan("the checkpoint that was gone back to is not live any more")
+        node, timeline = old.head.writer.node, epochs.timeline_after(old.head)
+        forked = timelines.forked(timeline, entry.id, old.head, reason, at, node=node)
         return old.head.model_copy(
             update={
                 "timeline": timeline,
@@ -111,11 +116,9 @@ def with_checkpoint(head: Head, attempt: Attempt, at: datetime) -> Head:
     entry = entry_of(attempt, at)
     forked: tuple[Timeline, ...] = ()
     if attempt.line.forks is not None:
-        forked = (
-            timelines.forked(
-                entry.timeline, attempt.parent, head, attempt.line.forks, at, node=head.writer.node
-            ),
-        )
+        parent, reason = attempt.line.parent, attempt.line.forks
+        node = head.writer.node
+        forked = (timelines.forked(entry.timeline, parent, head, reason, at, node=node),)
     return head.model_copy(
         update={
             "timeline": entry.timeline,

@@ -79,6 +79,8 @@ class Entry(Record):
     bytes: Count
     new_bytes: Count
     state: Literal["live", "retired", "bad"] = "live"
+    retired_at: AwareDatetime | None = None
+    """When it was retired, by the store's clock; None unless it is."""
     damaged: tuple[str, ...] = ()
 
     def is_of(self, engine: Engine) -> bool:

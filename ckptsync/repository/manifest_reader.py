@@ -1,9 +1,10 @@
 """Reading a manifest that anybody may have written: what comes out makes sense in every part."""
 
+import io
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from ckptsync.errors import IntegrityError
 from ckptsync.hashing import DIGEST_SIZE, Digest
@@ -13,10 +14,18 @@ from ckptsync.repository.files import Chunked, FileEntry, Files, Location, Packe
 from ckptsync.repository.manifest import MAX_CHUNKS, ROW_LIMIT, TREE, Header, Manifest
 from ckptsync.repository.objects import Codec, Frame, StoredObject
 from ckptsync.repository.paths import check, check_tree
-from ckptsync.repository.untrusted import TOO_LONG, Members, inflate, parse
+from ckptsync.repository.untrusted import TOO_LONG, Members, One, Record, inflate, inflating, parse
 
 _CHUNK_LIMIT: Final = 1024  # bytes of text of one chunk of a file
+_BEGINNINGS: Final = (1 << 22, 1 << 26)  # bytes of text tried in turn, before all of it
 _DECIMAL = re.compile(r"-?[0-9]{1,19}")
+
+
+class _Stamp(Record):
+    """What tells whether this version can read the rest."""
+
+    format: Literal["ckptsync/manifest"] = "ckptsync/manifest"
+    version: One = 1
 
 
 def decode(data: bytes, descriptor: Descriptor, what: str) -> Manifest:
@@ -45,6 +54,60 @@ def decode(data: bytes, descriptor: Descriptor, what: str) -> Manifest:
     read = Manifest(header=parse(Header, json.dumps(rest).encode(), what), **rows)
     _check_whole(read, descriptor, what)
     return read
+
+
+def read_objects(data: bytes, descriptor: Descriptor, what: str) -> tuple[StoredObject, ...]:
+    """The objects of a stored manifest whose digest was found right.
+
+    Inflates and reads no further than their list, so it is quick where they come before the
+    files. Raises IntegrityError, also if there is no such list; UnsupportedFormat.
+    """
+    for length in _BEGINNINGS:
+        beginning = _beginning(data, length, what)
+        try:
+            return _first_objects(beginning, descriptor, what)
+        except IntegrityError:
+            if len(beginning) < length:
+                raise
+            # Cut short, as far as that tells.
+    whole = inflate(data, limit=manifest.INFLATED_LIMIT, what=what)
+    return _first_objects(whole, descriptor, what)
+
+
+def _beginning(data: bytes, length: int, what: str) -> bytes:
+    """What the data inflates to, up to this length at least."""
+    text = io.BytesIO()
+    for piece in inflating(data, what=what):
+        text.write(piece)
+        if text.tell() >= length:
+            break
+    return text.getvalue()
+
+
+def _first_objects(text: bytes, descriptor: Descriptor, what: str) -> tuple[StoredObject, ...]:
+    members = Members(text, what, limit=manifest.HEADER_LIMIT)
+    stamp: dict[str, Any] = {}
+    objects: tuple[StoredObject, ...] | None = None
+    for name in members:
+        match name:
+            case "objects":
+                objects = tuple(_objects(members, descriptor, what))
+            case "files":
+                for _ in _file_rows(text, members, what):
+                    pass
+            case "directories":
+                for _ in _directories(members, what):
+                    pass
+            case "format" | "version":
+                stamp[name] = members.value()
+                parse(_Stamp, json.dumps(stamp).encode(), what)  # before rows of a newer version
+            case _:
+                members.value()
+        if objects is not None and len(stamp) == len(_Stamp.model_fields):
+            break
+    if objects is None:
+        raise IntegrityError(f"{what} is damaged: it has no list of objects")
+    return objects
 
 
 def _objects(members: Members, descriptor: Descriptor, what: str) -> Iterator[StoredObject]:

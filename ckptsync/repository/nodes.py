@@ -1,5 +1,6 @@
 """Heartbeats: what each node says of itself in the bucket. A courtesy; nothing safe rests on it."""
 
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -8,7 +9,7 @@ from typing import Final, Literal
 from pydantic import AwareDatetime
 
 from ckptsync.errors import IntegrityError, NotFound, UnsupportedFormat
-from ckptsync.model import Role
+from ckptsync.model import CheckpointId, Role
 from ckptsync.repository.head import Count, Id
 from ckptsync.repository.untrusted import One, Record, parse
 from ckptsync.stores.base import ObjectInfo, ObjectStore
@@ -17,6 +18,8 @@ PREFIX: Final = "nodes/"
 LIMIT: Final = 64 << 10
 FRESH: Final = timedelta(seconds=30)
 """How long a heartbeat speaks for a living node, by the store's clock."""
+IN_USE_FOR: Final = timedelta(hours=2)
+"""How long what a heartbeat names is left alone: a node may be cut off, and still go on from it."""
 
 
 class Heartbeat(Record):
@@ -79,6 +82,29 @@ def read_all(store: ObjectStore) -> tuple[SeenNode, ...]:
         with suppress(NotFound):  # gone since it was listed
             nodes.append(_seen(store, found[each], now))
     return tuple(nodes)
+
+
+def in_use(seen: Iterable[SeenNode]) -> Mapping[CheckpointId, str]:
+    """Checkpoints that nodes hold ready or are fetching, each with the name of one such node.
+
+    Those that a heartbeat younger than IN_USE_FOR names; one from the future counts. Raises
+    IntegrityError if such a heartbeat cannot be read: nobody knows what it names.
+    """
+    held: dict[CheckpointId, str] = {}
+    for each in seen:
+        if each.age >= IN_USE_FOR:
+            continue
+        if each.heartbeat is None:
+            raise IntegrityError(
+                f"{key(each.node)} cannot be read, so which checkpoints node '{each.node}' uses "
+                "is not known",
+                hint=f"if no node of that name is at work any more, delete {key(each.node)}; "
+                "else upgrade this node, or wait until that one has written it anew",
+            )
+        for checkpoint in (each.heartbeat.warm, each.heartbeat.pulling):
+            if checkpoint is not None:
+                held.setdefault(checkpoint, each.node)
+    return held
 
 
 def _seen(store: ObjectStore, info: ObjectInfo, now: datetime) -> SeenNode:

@@ -12,9 +12,11 @@ from ckptsync.errors import (
 from ckptsync.model import CheckpointId
 from ckptsync.repository import catalog, condemned, head, keys, manifest, manifest_reader
 from ckptsync.repository import descriptor as descriptors
+from ckptsync.repository.catalog import CatalogPage
 from ckptsync.repository.descriptor import Descriptor
 from ckptsync.repository.head import CondemnedList, Entry, Head, Page
 from ckptsync.repository.manifest import Manifest
+from ckptsync.repository.objects import StoredObject
 from ckptsync.stores.base import ObjectStore, Version
 
 
@@ -73,36 +75,57 @@ class Repository:
     def entries(self, of: Head) -> Iterator[Entry]:
         """Every entry of a head, newest first; pages are read as they are reached.
 
-        Raises IntegrityError, also where a page is gone: that is no answer to what it held.
+        Raises what `require_page` does: that a page is gone is no answer to what it held.
         """
         yield from reversed(of.checkpoints)
         for page in reversed(of.pages):
-            yield from reversed(self._require_page(page, of))
+            yield from reversed(self.require_page(page, of).entries)
 
     def find(self, of: Head, checkpoint: CheckpointId) -> Entry | None:
-        """An entry by id; reads no page that cannot hold it. Raises IntegrityError."""
+        """An entry by id; reads no page that cannot hold it. Raises as `require_page`."""
         found = of.entry(checkpoint)
         if found is None:
             seq = keys.seq(checkpoint)
             pages = (page for page in of.pages if page.seq[0] <= seq <= page.seq[1])
-            held = (entry for page in pages for entry in self._require_page(page, of))
+            held = (entry for page in pages for entry in self.require_page(page, of).entries)
             found = next((entry for entry in held if entry.id == checkpoint), None)
         return found
 
     def read_page(self, page: Page, of: Head) -> tuple[Entry, ...]:
         """The entries of a page of a head, oldest first. Raises NotFound, IntegrityError."""
-        data = self._get(page.key, catalog.STORED_LIMIT)
-        return catalog.decode(data, page, of, self.descriptor.hash, self.named(page.key))
+        return self._read_page(page, of).entries
 
-    def _require_page(self, page: Page, of: Head) -> tuple[Entry, ...]:
+    def require_page(self, page: Page, of: Head) -> CatalogPage:
+        """A page of a head, as it was stored.
+
+        A head that is no longer the newest may name pages that were replaced, and deleted since.
+        Raises Busy if that is so; IntegrityError, also where the newest head names the page and
+        it is gone; StoreError.
+        """
         try:
-            return self.read_page(page, of)
+            return self._read_page(page, of)
         except NotFound as error:
+            if self._was_replaced(page):
+                raise Busy(
+                    f"the list of checkpoints in {self.store.name} changed while it was read",
+                    hint="try again",
+                ) from error
             raise IntegrityError(
                 f"{self.named(page.key)} is gone, though head names it: "
                 f"checkpoints {page.seq[0]} to {page.seq[1]} cannot be listed",
                 hint=f"put {page.key} back from a copy of the bucket",
             ) from error
+
+    def _read_page(self, page: Page, of: Head) -> CatalogPage:
+        data = self._get(page.key, catalog.STORED_LIMIT)
+        return catalog.decode(data, page, of, self.descriptor.hash, self.named(page.key))
+
+    def _was_replaced(self, page: Page) -> bool:
+        try:
+            newest = self.head().head
+        except NotFound:
+            return False
+        return page.key not in {each.key for each in newest.pages}
 
     def manifest_bytes(self, entry: Entry) -> bytes:
         """The stored manifest, verified. Raises NotFound, IntegrityError."""
@@ -134,6 +157,15 @@ class Repository:
                 )
         return read
 
+    def objects(self, data: bytes, entry: Entry) -> tuple[StoredObject, ...]:
+        """What a manifest refers to, which `manifest_bytes` gave: its files are not read.
+
+        Raises IntegrityError, UnsupportedFormat.
+        """
+        return manifest_reader.read_objects(
+            data, self.descriptor, self.named(keys.manifest(entry.id))
+        )
+
     def manifest(self, entry: Entry) -> Manifest:
         """Raises NotFound, IntegrityError, UnsupportedFormat."""
         return self.decode_manifest(self.manifest_bytes(entry), entry)
@@ -141,7 +173,13 @@ class Repository:
     def condemned(self, named: CondemnedList) -> frozenset[str]:
         """Raises NotFound, IntegrityError."""
         data = self._get(named.key, condemned.STORED_LIMIT)
-        return condemned.decode(data, named, self.descriptor.hash, self.named(named.key))
+        return condemned.decode(
+            data,
+            named,
+            self.descriptor.hash,
+            self.named(named.key),
+            repository_id=self.descriptor.repository_id,
+        )
 
     def _get(self, key: str, limit: int) -> bytes:
         return self.store.get(key, limit=limit).data

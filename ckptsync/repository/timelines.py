@@ -1,8 +1,9 @@
 """The way that the active timeline took: which checkpoints lie behind the latest one. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from ckptsync.model import CheckpointId
 from ckptsync.repository import keys
 from ckptsync.repository.head import Entry, Fork, Head, Timeline
 
@@ -29,11 +30,23 @@ def on_path(entry: Entry, path: Mapping[int, int]) -> bool:
     return entry.seq <= path.get(entry.timeline, 0)
 
 
-def newest_live(head: Head) -> Entry | None:
-    """On the path, of those in head itself; None where there is none."""
+def newest_live(head: Head, entries: Iterable[Entry]) -> Entry | None:
+    """On the path, of entries that come with the newest first; None where there is none.
+
+    No more are asked for than it takes, since older ones may lie in pages.
+    """
     way = path(head)
-    live = (each for each in reversed(head.checkpoints) if each.state == "live")
-    return next((each for each in live if on_path(each, way)), None)
+    return next((each for each in entries if each.state == "live" and on_path(each, way)), None)
+
+
+def with_latest(head: Head, entries: Iterable[Entry]) -> Head:
+    """A head whose latest is the newest live checkpoint on the path, or null where there is none.
+
+    `entries` are all of this head, in pages too, the newest first. For whoever has moved the path,
+    or has brought a checkpoint back to life while latest is null.
+    """
+    newest = newest_live(head, entries)
+    return head.model_copy(update={"latest": None if newest is None else newest.id})
 
 
 def latest_fault(head: Head, latest: Entry | None) -> str | None:
@@ -42,7 +55,7 @@ def latest_fault(head: Head, latest: Entry | None) -> str | None:
     It is live, and lies on the path. Where it is null, no checkpoint in head is both.
     """
     if head.latest is None:
-        newest = newest_live(head)
+        newest = newest_live(head, reversed(head.checkpoints))
         return None if newest is None else f"latest is null, though checkpoint {newest.id} is live"
     if latest is None:
         return f"latest is checkpoint {head.latest}, which is not among the checkpoints"
@@ -58,7 +71,7 @@ def latest_fault(head: Head, latest: Entry | None) -> str | None:
 
 def forked(
     number: int,
-    parent: Entry | None,
+    parent: CheckpointId | None,
     head: Head,
     reason: str,
     at: datetime,
@@ -69,12 +82,28 @@ def forked(
     """A new timeline, begun by a node at a checkpoint of a head, or at none of it."""
     return Timeline(
         id=number,
-        parent=Fork(
-            timeline=parent.timeline if parent else head.timeline,
-            checkpoint=parent.id if parent else None,
-        ),
+        parent=fork(head, parent),
         epoch=epoch or head.epoch,
         node=node,
         reason=reason,
         at=at,
     )
+
+
+def fork(head: Head, parent: CheckpointId | None) -> Fork:
+    """Where a timeline begins that goes on from a checkpoint, or from none.
+
+    The checkpoint may be forgotten: by its name what was before it lies on the path all the same.
+    """
+    if parent is None or not may_have_been(head, parent):
+        return Fork(timeline=head.timeline, checkpoint=None)
+    return Fork(timeline=keys.timeline(parent), checkpoint=parent)
+
+
+def may_have_been(head: Head, checkpoint: CheckpointId) -> bool:
+    """Whether head may have named it once, by its name alone.
+
+    One that was never there is of a history that head went back from.
+    """
+    timeline, seq = keys.timeline(checkpoint), keys.seq(checkpoint)
+    return seq < head.next_seq and any(each.id == timeline for each in head.timelines)

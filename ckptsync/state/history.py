@@ -73,6 +73,11 @@ class History:
                 (now.isoformat(), outcome, details, run),
             )
 
+    def drop(self, run: RunId) -> None:
+        """As if it had never begun."""
+        with self._database.transaction() as transaction:
+            transaction.execute("DELETE FROM run WHERE id = ?", (run,))
+
     def last(self, kind: str) -> Run | None:
         """The newest run, still running or interrupted ones too."""
         rows = self._database.query(

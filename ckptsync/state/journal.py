@@ -5,7 +5,7 @@ bucket already. Losing the journal costs uploads, never data.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -90,6 +90,13 @@ class UploadJournal:
                 frames=tuple((stored, raw) for stored, raw in json.loads(frames)),
                 contents=tuple((content, frame, start) for content, frame, start in contents),
             )
+
+    def sizes(self) -> Mapping[str, int]:
+        """By the keys of the objects, in bytes as stored."""
+        rows = self._database.query(
+            "SELECT key, size FROM upload WHERE repository_id = ?", (self._repository_id,)
+        )
+        return dict(rows)
 
     def drop(self, keys: Iterable[str]) -> None:
         """Forget objects that a sweep may be deleting."""

@@ -12,6 +12,7 @@ from ckptsync.config.model import (
     Hooks,
     Pipeline,
     Repository,
+    Retention,
     Sync,
 )
 from ckptsync.config.notes import notes
@@ -48,7 +49,7 @@ def test_what_is_commented_out_shows_the_default_where_there_is_one() -> None:
 def test_every_setting_is_shown() -> None:
     fields = {
         name
-        for section in (Daemon, Pipeline, Sync, Activation, Hooks, Repository, Directory)
+        for section in (Daemon, Pipeline, Sync, Activation, Hooks, Repository, Directory, Retention)
         for name in section.model_fields
     }
     # Either of two ways to say it is enough.

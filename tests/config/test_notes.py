@@ -34,8 +34,14 @@ def test_a_file_that_leaves_nothing_open_has_no_notes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "note"),
     [
-        ("retention_min_count = 0", "retention_min_count has no effect yet: no checkpoint is ever"),
-        ("retention_min_age = 30", "retention_min_age has no effect yet: no checkpoint is ever"),
+        (
+            "retention_min_count = 0",
+            "retention_min_count acts as 1: the newest checkpoint is never",
+        ),
+        (
+            "retention_min_age = 0\nretention_min_count = 1",
+            "retention_min_age is 0: only the newest checkpoint is kept",
+        ),
         ('fencing = "off"', "fencing is off: two primaries would not be told apart"),
         ('endpoint = "http://minio:9000"', "endpoint is not encrypted"),
         (
@@ -58,6 +64,9 @@ def test_what_has_no_effect_or_lowers_a_guard_is_said(tmp_path: Path, line: str,
         'start_from_checkpoint = "latest"',
         "fail_if_no_checkpoint = true",
         "warm_keep = 3",
+        "retention_min_count = 1",
+        "retention_min_age = 0",
+        "retention_min_age = 0\nretention_min_count = 1\nretention = { daily = 7 }",
     ],
 )
 def test_what_the_daemon_acts_on_is_not_noted(tmp_path: Path, line: str) -> None:

@@ -60,7 +60,7 @@ def test_a_checkpoint_has_the_same_keys_wherever_it_is_told_of(site: Site) -> No
     (status,) = site.run("status", "--json").document["pipelines"]
 
     assert local["bytes"] > 0
-    assert set(local) == set(pushed) == _CHECKPOINT | {"where", "latest"}
+    assert set(local) == set(pushed) == _CHECKPOINT | {"where", "latest", "keeps"}
     assert set(verified) == _CHECKPOINT | {"sound", "problems"}
     assert shown.keys() > _CHECKPOINT
     assert set(kept) == _CHECKPOINT

@@ -233,8 +233,8 @@ def test_who_creates_the_repository_begins_with_what_it_is_to_begin_with(disk: P
     assert [path.name for path in b.root.iterdir()] == [first.engine_id]
 
 
-def test_one_that_retention_has_retired_is_restored_and_not_called_the_latest(site: Site) -> None:
-    """Latest is live: the newest that is, on the way that led to what was restored."""
+def test_one_that_retention_has_retired_is_live_again_once_it_is_gone_on_from(site: Site) -> None:
+    """It is the latest then, and nobody deletes that."""
     third = site.push_new(site.a)
     first, second, _ = (
         each.model_copy(update={"state": state})
@@ -247,7 +247,7 @@ def test_one_that_retention_has_retired_is_restored_and_not_called_the_latest(si
 
     assert report.checkpoint == second.id
     site.require_restored(b, second.engine_id)
-    assert site.head.latest == first.id
+    assert site.head.latest == second.id
     assert site.head.timelines[1].parent == Fork(timeline=1, checkpoint=second.id)
     lost = [third.id]
     site.require_sound(lost=lost)

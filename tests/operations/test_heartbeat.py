@@ -1,12 +1,12 @@
 """What a node says of itself, and how others read it."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from ckptsync.errors import Unavailable
+from ckptsync.errors import IntegrityError, Unavailable
 from ckptsync.model import CheckpointId, Role
 from ckptsync.operations.heartbeat import beat
 from ckptsync.repository import nodes
@@ -16,6 +16,8 @@ from tests.operations.actors import Odd
 from tests.operations.takeovers import Site
 
 WARM = CheckpointId("0001-00000001-0123456789ab")
+AT = datetime(2026, 11, 20, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
 
 
 @pytest.fixture
@@ -130,3 +132,48 @@ def test_a_bucket_that_is_away_is_not_silence(site: Site) -> None:
 
     with pytest.raises(Unavailable):
         nodes.read(Odd(site.store, lambda _number, _call: away), "host-a")
+
+
+def a_seen_node(node: str, age: timedelta, **named: str) -> SeenNode:
+    heartbeat = Heartbeat(
+        node=node,
+        node_id=node,
+        machine=node,
+        role=Role.STANDBY,
+        epoch=1,
+        warm=CheckpointId(named["warm"]) if "warm" in named else None,
+        pulling=CheckpointId(named["pulling"]) if "pulling" in named else None,
+        at=AT,
+    )
+    return SeenNode(node=node, heartbeat=heartbeat, modified=AT - age, age=age)
+
+
+def test_what_a_node_holds_ready_or_fetches_is_in_use() -> None:
+    """So it is for two hours after the node was last heard of."""
+    other = CheckpointId("0001-00000002-0123456789ab")
+    recent = a_seen_node("host-b", nodes.IN_USE_FOR - SECOND, warm=WARM, pulling=other)
+
+    assert nodes.in_use([recent]) == {WARM: "host-b", other: "host-b"}
+    assert nodes.in_use([a_seen_node("host-b", nodes.IN_USE_FOR, warm=WARM)]) == {}
+
+
+def test_what_a_node_of_the_future_holds_is_in_use() -> None:
+    """The clock of the store was set back, so nobody knows how old that is."""
+    assert nodes.in_use([a_seen_node("host-b", -SECOND, warm=WARM)]) == {WARM: "host-b"}
+
+
+def test_of_nodes_that_hold_the_same_one_is_told() -> None:
+    both = [a_seen_node(node, SECOND, warm=WARM) for node in ("host-b", "host-c")]
+
+    assert nodes.in_use(both) == {WARM: "host-b"}
+
+
+def test_what_an_unreadable_node_holds_is_an_error_as_long_as_it_may_be_in_use(site: Site) -> None:
+    site.store.put(nodes.key("host-z"), b"{")
+
+    with pytest.raises(IntegrityError, match=r"nodes/host-z\.json cannot be read"):
+        nodes.in_use(nodes.read_all(site.store))
+
+    site.clock.passes(hours=2)
+
+    assert nodes.in_use(nodes.read_all(site.store)) == {}

@@ -484,7 +484,7 @@ def take_over_as(host: Host, store: MemoryStore) -> None:
         def take(old: HeadAt) -> Head:
             latest = old.head.entry(old.head.latest or CheckpointId(""))
             taken = claim.claimed(old.head, by, latest, "activate", store.now())
-            return claim.confirmed(taken, latest)
+            return claim.confirmed(taken, old.head.latest, ())
 
         pipeline.register().change(take, landed=lambda head: head.writer.instance == instance)
 

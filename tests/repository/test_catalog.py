@@ -33,7 +33,7 @@ def test_one_entry_more_spills_the_oldest() -> None:
     assert spilled.head.checkpoints == full.checkpoints[SPILL:]
     (page,) = spilled.head.pages
     assert (page.key, page.seq, page.count) == (spilled.key, (1, SPILL), SPILL)
-    assert catalog.decode(spilled.data, page, full, HASH, "it") == full.checkpoints[:SPILL]
+    assert catalog.decode(spilled.data, page, full, HASH, "it").entries == full.checkpoints[:SPILL]
     assert spill(spilled.head, HASH) is None
 
 
@@ -59,7 +59,7 @@ def test_entries_that_take_more_than_half_of_head_are_spilled_however_few() -> N
     assert spilled is not None
     assert [entry.seq for entry in spilled.head.checkpoints] == [5, 6, 7, 8, 9]
     (page,) = spilled.head.pages
-    assert catalog.decode(spilled.data, page, full, HASH, "it") == full.checkpoints[:4]
+    assert catalog.decode(spilled.data, page, full, HASH, "it").entries == full.checkpoints[:4]
     assert decode_head(encode(spilled.head), "it") == spilled.head
 
 

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckptsync.errors import Fenced
+from ckptsync.model import CheckpointId
 from ckptsync.repository import claim, epochs, timelines
 from ckptsync.repository.claim import Claimant
-from ckptsync.repository.head import Head, Timeline, decode, encode
+from ckptsync.repository.head import Fork, Head, Timeline, decode, encode
 from tests.repository.samples import NOW, a_head, an_entry, an_id
 
 B: Final = Claimant(node="host-b", node_id="b", instance="of-b", request="r")
@@ -46,6 +47,11 @@ def test_a_claim_raises_the_epoch_and_begins_a_timeline_at_the_latest() -> None:
     assert fault(head) is None
 
 
+def confirmed(head: Head, restored: CheckpointId | None) -> Head:
+    """Where no page has anything."""
+    return claim.confirmed(head, restored, reversed(head.checkpoints))
+
+
 def test_nobody_commits_while_the_writer_is_activating() -> None:
     with pytest.raises(Fenced):
         epochs.require_instance(claimed(), "i", "s3://dr/orders")
@@ -53,7 +59,7 @@ def test_nobody_commits_while_the_writer_is_activating() -> None:
 
 
 def test_a_claim_on_an_empty_repository_has_nothing_to_go_on_from() -> None:
-    head = claim.confirmed(claimed(a_head()), None)
+    head = confirmed(claimed(a_head()), None)
 
     assert head.latest is None
     assert head.timelines[-1].parent is not None
@@ -75,7 +81,7 @@ def test_a_claim_that_goes_on_takes_the_next_epoch_on_the_same_timeline() -> Non
 def test_confirming_what_was_the_latest_changes_the_state_alone() -> None:
     first = claimed()
 
-    head = claim.confirmed(first, first.entry(an_id(3)))
+    head = confirmed(first, an_id(3))
 
     writer = first.writer.model_copy(update={"state": "active"})
     assert head == first.model_copy(update={"writer": writer})
@@ -84,7 +90,7 @@ def test_confirming_what_was_the_latest_changes_the_state_alone() -> None:
 def test_confirming_an_older_one_records_where_the_timeline_really_goes_on() -> None:
     first = claimed()
 
-    head = claim.confirmed(first, first.entry(an_id(1)))
+    head = confirmed(first, an_id(1))
 
     assert head.latest == an_id(1)
     assert head.timelines[-1].parent is not None
@@ -103,12 +109,52 @@ def test_confirming_what_is_not_live_any_more_leaves_the_newest_before_it_the_la
     )
     first = claimed(HEAD.model_copy(update={"checkpoints": changed}))
 
-    head = claim.confirmed(first, first.entry(an_id(2)))
+    head = confirmed(first, an_id(2))
 
     assert head.latest == an_id(1)
     assert head.timelines[-1].parent is not None
     assert head.timelines[-1].parent.checkpoint == an_id(2)
     assert fault(head) is None
+
+
+def test_confirming_what_was_forgotten_records_it_all_the_same() -> None:
+    """By its name the checkpoints before it are still known to lie behind."""
+    first = claimed(HEAD.model_copy(update={"checkpoints": HEAD.checkpoints[::2]}))
+
+    head = confirmed(first, an_id(2))
+
+    assert head.timelines[-1].parent == Fork(timeline=1, checkpoint=an_id(2))
+    assert head.latest == an_id(1)
+    assert fault(head) is None
+
+
+def test_confirming_what_was_forgotten_with_all_before_it_leaves_no_latest() -> None:
+    first = claimed(HEAD.model_copy(update={"checkpoints": HEAD.checkpoints[2:]}))
+
+    head = confirmed(first, an_id(2))
+
+    assert head.latest is None
+    assert fault(head) is None
+
+
+@pytest.mark.parametrize("unknown", [an_id(4), an_id(2, timeline=9)])
+def test_confirming_what_head_cannot_have_named_begins_at_nothing(unknown: CheckpointId) -> None:
+    """It is of a history that the bucket went back from."""
+    head = confirmed(claimed(), unknown)
+
+    assert head.timelines[-1].parent is not None
+    assert head.timelines[-1].parent.checkpoint is None
+    assert head.latest is None
+
+
+def test_the_newest_before_it_may_lie_in_a_page() -> None:
+    paged, *others = HEAD.checkpoints
+    first = claimed(HEAD.model_copy(update={"checkpoints": tuple(others)}))
+    gone = others[0].model_copy(update={"state": "bad"})
+
+    head = claim.confirmed(first, gone.id, iter((others[1], gone, paged)))
+
+    assert head.latest == paged.id
 
 
 def test_nothing_is_left_behind_by_a_fork_at_what_is_newer_than_the_latest() -> None:
@@ -117,7 +163,7 @@ def test_nothing_is_left_behind_by_a_fork_at_what_is_newer_than_the_latest() -> 
 
 
 def test_confirming_what_the_bucket_never_had_begins_a_timeline_of_its_own() -> None:
-    head = claim.confirmed(claimed(), None)
+    head = confirmed(claimed(), None)
 
     assert head.latest is None
     assert fault(head) is None
@@ -149,11 +195,11 @@ def test_the_epoch_never_goes_down_and_head_stays_sound(steps: list[str]) -> Non
             case "reclaim":
                 head = claim.reclaimed(head, by, LATER)
             case "confirm":
-                head = claim.confirmed(head, head.entry(head.latest) if head.latest else None)
+                head = confirmed(head, head.latest)
             case "older":
                 older = [each for each in head.checkpoints if each.seq == 1]
                 on_path = timelines.on_path(older[0], timelines.path(head))
-                head = claim.confirmed(head, older[0]) if on_path else head
+                head = confirmed(head, older[0].id) if on_path else head
             case _:
                 head = claim.released(head, "somebody")
         assert head.epoch == before.epoch + (step in {"claim", "reclaim"})
@@ -162,7 +208,7 @@ def test_the_epoch_never_goes_down_and_head_stays_sound(steps: list[str]) -> Non
 
 
 def test_timelines_are_numbered_on() -> None:
-    twice = claimed(claim.confirmed(claimed(), HEAD.entry(an_id(3))))
+    twice = claimed(confirmed(claimed(), an_id(3)))
 
     assert [each.id for each in twice.timelines] == [1, 2, 3]
     assert isinstance(twice.timelines[-1], Timeline)

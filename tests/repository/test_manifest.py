@@ -23,7 +23,7 @@ from ckptsync.repository.manifest import (
     encode,
     engine_record,
 )
-from ckptsync.repository.manifest_reader import decode
+from ckptsync.repository.manifest_reader import decode, read_objects
 from ckptsync.repository.objects import Codec, Frame, StoredObject
 from tests.repository.samples import CHUNK, DESCRIPTOR, a_manifest, engines, manifests
 
@@ -391,3 +391,113 @@ def test_a_pack_of_too_many_frames_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
     with pytest.raises(IntegrityError, match="cannot be what its row says"):
         decode(stored(document), DESCRIPTOR, WHAT)
+
+
+# Only the objects
+
+
+@given(manifests(), st.randoms())
+def test_the_objects_alone_are_those_of_the_whole_in_whatever_order(
+    manifest: Manifest, random: Any
+) -> None:
+    document = json.loads(text_of(encode(manifest)))
+    members = list(document.items())
+    random.shuffle(members)
+
+    assert read_objects(encode(manifest), DESCRIPTOR, WHAT) == manifest.objects
+    assert read_objects(stored(dict(members)), DESCRIPTOR, WHAT) == manifest.objects
+
+
+def test_nothing_behind_the_objects_is_read() -> None:
+    text = text_of(encode(a_manifest(Files(), objects=(AN_OBJECT["pack"],))))
+    beginning, files, _ = text.partition('"files":[')
+    assert files
+
+    found = read_objects(
+        zstandard.compress(f"{beginning}{files}no json".encode()), DESCRIPTOR, WHAT
+    )
+
+    assert found == (AN_OBJECT["pack"],)
+
+
+@pytest.mark.parametrize("count", [60_000, 0])
+def test_objects_are_read_however_far_on_their_list_ends(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the first beginning, or behind files that are."""
+    objects = (AN_OBJECT["chunks"],) * max(count, 1)
+    document = json.loads(text_of(encode(a_manifest(Files(), objects=objects))))
+    if not count:
+        row = a_document("pack")["files"][0]
+        files = [{**row, "path": f"{number}"} for number in range(30_000)]
+        document = {"files": files, **{key: document[key] for key in document if key != "files"}}
+    data = stored(document)
+    assert len(text_of(data)) > 1 << 22
+
+    assert read_objects(data, DESCRIPTOR, WHAT) == objects
+
+    monkeypatch.setattr(manifest_reader, "_BEGINNINGS", (1 << 20, 1 << 22))
+    assert read_objects(data, DESCRIPTOR, WHAT) == objects
+    monkeypatch.setattr(manifests_module, "INFLATED_LIMIT", 1 << 22)
+    with pytest.raises(IntegrityError, match="inflates to more than"):
+        read_objects(data, DESCRIPTOR, WHAT)
+
+
+@given(manifests(), st.data())
+def test_a_manifest_cut_short_before_its_objects_end_tells_none(
+    manifest: Manifest, draw: st.DataObject
+) -> None:
+    text = text_of(encode(manifest))
+    end = text.index('],\n"files":[')
+    cut = text[: draw.draw(st.integers(min_value=0, max_value=end))]
+
+    assert read_objects(zstandard.compress(text[: end + 1].encode() + b","), DESCRIPTOR, WHAT) == (
+        manifest.objects
+    )
+    with pytest.raises(IntegrityError, match="is damaged"):
+        read_objects(zstandard.compress(cut.encode()), DESCRIPTOR, WHAT)
+
+
+def test_a_manifest_without_a_list_of_objects_tells_none() -> None:
+    document = a_document("pack")
+    del document["objects"]
+
+    with pytest.raises(IntegrityError, match="it has no list of objects"):
+        read_objects(stored(document), DESCRIPTOR, WHAT)
+
+
+@pytest.mark.parametrize("rows", [None, [["of a", "new", "kind"]]])
+def test_the_objects_of_a_newer_version_are_not_guessed(rows: object) -> None:
+    """It may refer to objects elsewhere, too."""
+    document = a_document("pack")
+    document["version"] = 2
+    if rows is not None:
+        document["objects"] = rows
+
+    with pytest.raises(UnsupportedFormat, match="format version 2"):
+        read_objects(stored(document), DESCRIPTOR, WHAT)
+    if rows is None:
+        with pytest.raises(UnsupportedFormat):
+            read_objects(stored(dict(reversed(document.items()))), DESCRIPTOR, WHAT)
+    document["format"] = "another"
+    document["version"] = 1
+    with pytest.raises(IntegrityError, match="is damaged: format"):
+        read_objects(stored(document), DESCRIPTOR, WHAT)
+
+
+@given(manifests(), st.data())
+def test_objects_that_the_whole_reader_takes_are_what_the_other_tells(
+    manifest: Manifest, draw: st.DataObject
+) -> None:
+    """Whatever one byte is changed to: what can be pulled is never swept for a lack of sense."""
+    text = bytearray(text_of(encode(manifest)).encode())
+    at = draw.draw(st.integers(min_value=0, max_value=len(text) - 1))
+    text[at] = draw.draw(st.integers(min_value=0, max_value=255))
+    data = zstandard.compress(bytes(text))
+
+    with suppress(IntegrityError, UnsupportedFormat):
+        whole = decode(data, DESCRIPTOR, WHAT)
+        try:
+            assert read_objects(data, DESCRIPTOR, WHAT) == whole.objects
+        except IntegrityError as error:
+            assert "no list of objects" in str(error)  # noqa: PT017

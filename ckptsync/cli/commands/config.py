@@ -1,6 +1,7 @@
 """ckptsync config: check, example, import"""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +11,10 @@ from ckptsync.config.example import example as example_text
 from ckptsync.config.feldera import import_feldera, read_feldera
 from ckptsync.config.notes import notes
 from ckptsync.errors import ConfigError
+from ckptsync.units import parse_size
+
+if TYPE_CHECKING:
+    from ckptsync.config.forecast import Sizes
 
 
 @click.group("config", no_args_is_help=False)
@@ -17,25 +22,85 @@ def command() -> None:
     """Check a configuration, print an example, or translate one."""
 
 
+def _size(_context: click.Context, _parameter: click.Parameter, given: str | None) -> int | None:
+    if given is None:
+        return None
+    try:
+        return parse_size(given)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 @command.command("check")
+@click.option(
+    "--checkpoint-size",
+    metavar="SIZE",
+    callback=_size,
+    help="Of a whole checkpoint, such as 100GiB, where the last pushes do not tell.",
+)
+@click.option(
+    "--new-size",
+    metavar="SIZE",
+    callback=_size,
+    help="What of it is new from one push to the next; 5% if not told.",
+)
+@click.option(
+    "--standbys",
+    type=click.IntRange(0, 1_000),
+    default=1,
+    show_default=True,
+    help="How many follow each bucket.",
+)
 @json_option
 @click.pass_obj
-def check(invocation: Invocation) -> Answer:
+def check(
+    invocation: Invocation, checkpoint_size: int | None, new_size: int | None, standbys: int
+) -> Answer:
     """Read the configuration, and say what it does not do.
 
-    Every mistake in the file is reported at once, a secret that cannot be read among them.
-    Nothing is connected to.
+    Every mistake in the file is reported at once, a secret that cannot be read among them. What
+    each bucket will hold in the long run is foretold, and what that costs. Nothing is connected to.
     """
+    from ckptsync.cli import forecasting
+    from ckptsync.cli.sizes import remembered
+
+    given = _sizes(checkpoint_size, new_size)
     config = invocation.config(secrets=True)
     found = notes(config)
     names = sorted(config.pipelines)
+    states = []
+    for name in names:
+        seen = None if given is not None else remembered(config, name)
+        basis = forecasting.basis(given, seen, standbys=standbys)
+        states.append(forecasting.steady_state(name, config.pipelines[name], basis))
     return Answer(
-        document={"config": str(config.path), "pipelines": names, "notes": found},
+        document={
+            "config": str(config.path),
+            "pipelines": names,
+            "notes": found,
+            "steady_state": [forecasting.document(state) for state in states],
+        },
         lines=lambda: [
             *(f"note: {note}" for note in found),
+            *(line for state in states for line in forecasting.lines(state)),
             f"{config.path} is valid; pipelines: {', '.join(names)}",
         ],
     )
+
+
+def _sizes(whole: int | None, new: int | None) -> "Sizes | None":
+    from ckptsync.cli.forecasting import partly
+    from ckptsync.config.forecast import Sizes
+
+    if whole is None:
+        if new is not None:
+            raise click.UsageError("--new-size goes with --checkpoint-size")
+        return None
+    if new is None:
+        return partly(whole)
+    if new > whole:
+        raise click.UsageError("--new-size is at most --checkpoint-size")
+    return Sizes(whole=whole, new=new)
 
 
 @command.command("example")

@@ -11,6 +11,7 @@ from ckptsync.cli import wiring
 from ckptsync.cli.answer import Answer
 from ckptsync.cli.invocation import Invocation, json_option, pipeline_argument
 from ckptsync.cli.tables import table
+from ckptsync.cli.wording import state
 from ckptsync.model import LocalCheckpoint
 from ckptsync.operations import documents
 from ckptsync.operations.listing import (
@@ -35,8 +36,9 @@ _HEADINGS = ("CHECKPOINT", "ENGINE ID", "STEP", "RECORDS", "SIZE", "NEW", "AGE",
 def command(invocation: Invocation, name: str | None, local: bool, remote: bool) -> Answer:
     """List local checkpoints and those in the bucket, side by side.
 
-    The newest come first. "latest" marks the one that a pull takes. While the bucket is empty,
-    those in read_bucket are shown.
+    The newest come first. "latest" marks the one that a pull takes; what is retired is about to
+    be deleted, and can be pulled or kept until then. While the bucket is empty, those in
+    read_bucket are shown.
     """
     config = invocation.config()
     name = config.choose(name)
@@ -68,6 +70,7 @@ def _document(row: Row) -> Mapping[str, Any]:
         "bytes": row.bytes,
         "where": row.where,
         "latest": row.latest,
+        "keeps": list(row.keeps),
     }
 
 
@@ -75,10 +78,12 @@ def _lines(rows: Sequence[Row]) -> Sequence[str]:
     if not rows:
         return ["no checkpoints"]
     now = datetime.now(UTC)
-    return table(_HEADINGS, [_cells(_document(row), now) for row in rows])
+    return table(_HEADINGS, [_cells(row, now) for row in rows])
 
 
-def _cells(known: Mapping[str, Any], now: datetime) -> Sequence[str]:
+def _cells(row: Row, now: datetime) -> Sequence[str]:
+    known = _document(row)
+
     def shown(key: str) -> str:
         return "-" if known[key] is None else str(known[key])
 
@@ -94,5 +99,5 @@ def _cells(known: Mapping[str, Any], now: datetime) -> Sequence[str]:
         size("new_bytes"),
         format_age(now - datetime.fromisoformat(known["at"])),
         known["where"],
-        shown("state") + (", latest" if known["latest"] else ""),
+        state(shown("state"), latest=row.latest, keeps=row.keeps),
     )

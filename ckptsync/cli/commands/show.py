@@ -10,8 +10,9 @@ from ckptsync.cli import wiring
 from ckptsync.cli.answer import Answer
 from ckptsync.cli.invocation import Invocation, json_option, pipeline_argument
 from ckptsync.cli.tables import facts
-from ckptsync.cli.wording import counted, moment
+from ckptsync.cli.wording import counted, moment, state
 from ckptsync.operations import documents
+from ckptsync.operations.documents import time
 from ckptsync.operations.listing import Details, details
 from ckptsync.repository.files import FileEntry
 from ckptsync.units import format_age, format_size
@@ -53,6 +54,8 @@ def _document(found: Details) -> Mapping[str, Any]:
     return {
         **documents.checkpoint(found.entry),
         "latest": found.entry.id == found.head.latest,
+        "retired_at": None if found.entry.retired_at is None else time(found.entry.retired_at),
+        "keeps": list(found.keeps),
         "parent": header.parent,
         "pushed_by": header.writer.node,
         "pushed_with": header.writer.version,
@@ -89,9 +92,11 @@ def _lines(found: Details, *, files: bool) -> Iterator[str]:
 
 def _facts(found: Details) -> Iterator[tuple[str, str]]:
     entry, header = found.entry, found.manifest.header
-    latest = ", latest" if entry.id == found.head.latest else ""
-    yield "state", entry.state + latest
-    yield "committed", f"{moment(entry.at)} ({format_age(datetime.now(UTC) - entry.at)})"
+    latest = entry.id == found.head.latest
+    yield "state", state(entry.state, latest=latest, keeps=found.keeps)
+    if entry.retired_at is not None:
+        yield "retired", _ago(entry.retired_at)
+    yield "committed", _ago(entry.at)
     yield "timeline", f"{entry.timeline}, epoch {entry.epoch}"
     yield "parent", header.parent or "none"
     yield "pushed by", f"{header.writer.node}, {header.writer.version}"
@@ -108,6 +113,10 @@ def _facts(found: Details) -> Iterator[tuple[str, str]]:
         f"{header.totals.objects}, and a manifest of {format_size(entry.manifest.size)}",
     )
     yield from (("damaged", value) for value in _damaged(entry.damaged))
+
+
+def _ago(at: datetime) -> str:
+    return f"{moment(at)} ({format_age(datetime.now(UTC) - at)})"
 
 
 def _damaged(keys: Sequence[str]) -> Iterator[str]:

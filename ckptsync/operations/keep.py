@@ -1,0 +1,102 @@
+"""Keep and unkeep: names that protect a checkpoint from retention."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from ckptsync.errors import Refused
+from ckptsync.operations import resolve
+from ckptsync.operations.orders import Keep, Unkeep
+from ckptsync.operations.pipeline import Pipeline
+from ckptsync.operations.resolve import LATEST
+from ckptsync.operations.tidying import open_for_tidying
+from ckptsync.repository import head as heads
+from ckptsync.repository import keeps, pages
+from ckptsync.repository.head import Entry, Head
+from ckptsync.repository.repository import HeadAt, Repository
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptAs:
+    name: str
+    entry: Entry
+    until: datetime | None
+    already: bool = False
+    revived: bool = False
+    """It was retired, and is live again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LetGo:
+    name: str
+    checkpoint: str | None
+    """That it kept; None if nothing had that name."""
+
+
+def keep(pipeline: Pipeline, order: Keep) -> KeptAs:
+    """Name a checkpoint, so that retention leaves it alone; bring it back if it was retired.
+
+    Raises CheckpointNotFound; Refused for one that was found damaged, and for a name that keeps
+    another; what `open_for_tidying` raises; CannotTell.
+    """
+    tidying = open_for_tidying(pipeline)
+    repository = tidying.repository
+    now = pipeline.store.now()
+    kept: list[KeptAs] = []
+
+    def decide(old: HeadAt) -> Head | None:
+        entry = _wanted(repository, old.head, order.checkpoint)
+        name = order.name or entry.id
+        wanted = heads.Keep(checkpoint=entry.id, by=order.by, until=order.until)
+        before = old.head.keeps.get(name)
+        named = before is not None and (before.checkpoint, before.until) == (entry.id, order.until)
+        retired = entry.state == "retired"
+        if named and not retired:
+            if not kept:
+                kept.append(KeptAs(name=name, entry=entry, until=order.until, already=True))
+            return None
+        kept[:] = [KeptAs(name=name, entry=_live(entry), until=order.until, revived=retired)]
+        new = keeps.kept(old.head, name, wanted, now=now)
+        return pages.edited(repository, new, {entry.id}, _live).head if retired else new
+
+    tidying.register.change(decide, as_writer=False, landed=lambda _head: False)
+    return kept[0]
+
+
+def unkeep(pipeline: Pipeline, order: Unkeep) -> LetGo:
+    """Take a name away; the rules of retention hold for its checkpoint again.
+
+    Raises what `open_for_tidying` raises; CannotTell.
+    """
+    tidying = open_for_tidying(pipeline)
+    checkpoint: str | None = None
+
+    def decide(old: HeadAt) -> Head | None:
+        nonlocal checkpoint
+        named = old.head.keeps.get(order.name)
+        if named is None:
+            return None
+        checkpoint = named.checkpoint
+        return keeps.unkept(old.head, order.name)
+
+    tidying.register.change(decide, as_writer=False, landed=lambda _head: False)
+    return LetGo(name=order.name, checkpoint=checkpoint)
+
+
+def _wanted(repository: Repository, head: Head, wanted: str) -> Entry:
+    if wanted == LATEST:
+        return resolve.latest(repository, head)
+    named = [each for each in repository.entries(head) if wanted in (each.id, each.engine_id)]
+    if not named:
+        raise resolve.not_found(wanted, [repository.store.name])
+    found = next((each for each in named if each.state != "bad"), named[0])
+    if found.state == "bad":
+        raise Refused(
+            f"checkpoint {found.id} in {repository.store.name} was found damaged: there is "
+            "nothing whole to keep",
+            hint="'ckptsync list' shows the others",
+        )
+    return found
+
+
+def _live(entry: Entry) -> Entry:
+    return entry.model_copy(update={"state": "live", "retired_at": None})

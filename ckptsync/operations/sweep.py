@@ -1,0 +1,210 @@
+"""Sweep: what no checkpoint refers to any more is condemned by a swap of head, then deleted.
+
+Deleting is safe because of the swap, whatever the clocks say and however long a sweep stands still
+in between: a push that holds an upload sees in head, before its own swap, that it is condemned.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from ckptsync.errors import Refused
+from ckptsync.model import Progress
+from ckptsync.operations.deleting import delete
+from ckptsync.operations.indexing import bring_up
+from ckptsync.operations.orphans import NOTHING, Amount, Orphans, look_for_orphans
+from ckptsync.operations.pipeline import Pipeline
+from ckptsync.operations.tidying import Tidying
+from ckptsync.repository import condemned, keys
+from ckptsync.repository.head import CondemnedList, Head, Sweep
+from ckptsync.repository.repository import HeadAt
+from ckptsync.state.index import Index
+from ckptsync.state.journal import UploadJournal
+from ckptsync.units import format_size
+
+log = structlog.get_logger()
+
+LISTED_FOR: Final = timedelta(hours=24)
+"""How long a look through the whole bucket lasts: nothing younger would be deleted anyway."""
+SWEPT_FOR: Final = timedelta(hours=1)
+"""How long a sweep lasts for who sweeps of his own accord. Head keeps 64 lists, so a push may take
+two days and more before it would have to upload again what it can no longer look up there."""
+
+_LISTED: Final = "listed"
+_SWEPT: Final = "swept"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    generation: int | None = None
+    """Of the last list; None where nothing was condemned."""
+    deleted: Amount = NOTHING
+    orphans: Orphans | None = None
+    """None where the bucket was not looked through."""
+
+
+def sweep(
+    pipeline: Pipeline,
+    tidying: Tidying,
+    index: Index,
+    *,
+    whole: bool,
+    scheduled: bool,
+    insist: bool,
+    progress: Progress,
+) -> Swept:
+    """Delete what nothing refers to. The index has to be up to the head that `tidying` has.
+
+    Once a day, or if the `whole` bucket is to be looked through, that finds orphans too: uploads
+    of pushes that never ended, on this node or another. After a crash anywhere the next sweep goes
+    on. Progress gets the bytes that are gone.
+
+    Raises Refused unless told to `insist` where more is orphaned than a crash explains;
+    IntegrityError if it cannot be told what is referred to; AccessDenied, CannotTell, StoreError,
+    Cancelled.
+    """
+    local = pipeline.now()
+    if scheduled and _is_recent(index.recall(_SWEPT), local, SWEPT_FOR):
+        return Swept()
+    index.note(_SWEPT, local)
+    now = pipeline.store.now()
+    swept = Swept()
+    if whole or not _is_recent(index.recall(_LISTED), local, LISTED_FOR):
+        orphans = _orphans(pipeline, tidying.head, index, now, insist=insist, progress=progress)
+        index.note(_LISTED, local)
+        swept = Swept(orphans=orphans)
+    while _doomed(pipeline, index, tidying.head, now):
+        condemnation = _condemn(pipeline, tidying, index, now, progress)
+        if condemnation is None:
+            break
+        doomed = condemnation.doomed
+        delete(pipeline, index, doomed, progress)
+        index.note(_done(condemnation.generation), local)
+        swept = replace(
+            swept,
+            generation=condemnation.generation,
+            deleted=swept.deleted.plus(len(doomed), sum(size for _key, size in doomed)),
+        )
+        tidying = replace(tidying, head=condemnation.head)
+        log.info("sweep.deleted", generation=condemnation.generation, objects=len(doomed))
+    return swept
+
+
+def _orphans(
+    pipeline: Pipeline,
+    head: Head,
+    index: Index,
+    now: datetime,
+    *,
+    insist: bool,
+    progress: Progress,
+) -> Orphans:
+    """Those that may go are in the index afterwards. Raises Refused."""
+    store = pipeline.store
+    orphans = look_for_orphans(
+        store, index, explained=_explained(pipeline, head), now=now, progress=progress
+    )
+    if 2 * orphans.amount.bytes > orphans.all.bytes and not insist:
+        raise Refused(
+            f"{store.name}: no checkpoint refers to {orphans.amount.objects} objects of "
+            f"{format_size(orphans.amount.bytes)}, more than half of the "
+            f"{format_size(orphans.all.bytes)} that are there, and no checkpoint that was "
+            "forgotten explains it; nothing was deleted",
+            hint="was head.json replaced by an older one? If all that may go: "
+            "ckptsync prune --orphans --yes",
+        )
+    index.note_unreferenced(orphans.found, due=now)
+    return orphans
+
+
+def _explained(pipeline: Pipeline, head: Head) -> frozenset[str]:
+    """What nothing refers to for a reason: own uploads for the next push, and lists of head."""
+    own = UploadJournal(pipeline.state.database, head.repository_id).sizes()
+    return frozenset(own) | {named.key for named in head.sweep.lists}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Condemnation:
+    generation: int
+    head: Head
+    """In which it holds."""
+    doomed: Sequence[tuple[str, int]]
+    """Keys and sizes."""
+
+
+def _condemn(
+    pipeline: Pipeline, tidying: Tidying, index: Index, now: datetime, progress: Progress
+) -> _Condemnation | None:
+    """Name in head what is to be deleted; None if there is nothing.
+
+    Only what no entry of that very head refers to. Raises IntegrityError, CannotTell, StoreError.
+    """
+    repository = tidying.repository
+    named: CondemnedList | None = None
+    doomed: Sequence[tuple[str, int]] = ()
+    finished: Collection[int] = ()
+
+    def decide(old: HeadAt) -> Head | None:
+        nonlocal named, doomed, finished
+        named = None
+        bring_up(pipeline, repository, old.head, index, now=now, progress=progress)
+        doomed = _doomed(pipeline, index, old.head, now)
+        if not doomed:
+            return None
+        generation = old.head.sweep.generation + 1
+        data = condemned.encode(old.head.repository_id, generation, (key for key, _size in doomed))
+        key = keys.condemned(generation)
+        # Whether this swap holds or not: once head names the list no more, it may go.
+        index.note_unreferenced([(key, len(data))], due=now)
+        pipeline.store.put(key, data)
+        named = CondemnedList(
+            generation=generation, key=key, digest=repository.descriptor.hash.of(data).hex()
+        )
+        finished = [
+            each.generation
+            for each in old.head.sweep.lists
+            if index.recall(_done(each.generation)) is not None
+        ]
+        return old.head.model_copy(update={"sweep": _with(old.head.sweep, named, finished)})
+
+    def landed(head: Head) -> bool:
+        return named is not None and any(each.key == named.key for each in head.sweep.lists)
+
+    head = tidying.register.change(decide, as_writer=False, landed=landed)
+    if named is None or not landed(head):
+        return None
+    for generation in finished:
+        index.note(_done(generation), None)
+    return _Condemnation(generation=named.generation, head=head, doomed=doomed)
+
+
+def _with(sweep: Sweep, named: CondemnedList, finished: Collection[int]) -> Sweep:
+    for generation in finished:
+        sweep = condemned.done(sweep, generation)
+    return condemned.with_list(sweep, named)[0]  # what was dropped is in the index already
+
+
+def _doomed(
+    pipeline: Pipeline, index: Index, head: Head, now: datetime
+) -> Sequence[tuple[str, int]]:
+    explained = _explained(pipeline, head)
+    due = index.unreferenced(due=now, limit=condemned.MOST + len(explained))
+    due = tuple(each for each in due if each[0] not in explained)[: condemned.MOST]
+    free = set(index.unused([key for key, _size in due]))
+    # Manifests first: where one is, what it refers to is not gone already.
+    return sorted(
+        (each for each in due if each[0] in free),
+        key=lambda each: not each[0].startswith(keys.MANIFESTS),
+    )
+
+
+def _done(generation: int) -> str:
+    """The index' note that all of a list is deleted, until head says so too."""
+    return f"done {generation}"
+
+
+def _is_recent(at: datetime | None, now: datetime, lasts: timedelta) -> bool:
+    return at is not None and abs(now - at) < lasts
