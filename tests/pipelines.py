@@ -84,7 +84,9 @@ class Host:
     hooks: Mapping[Hook, tuple[str, ...]] = field(default_factory=dict)
     takeover: Takeover = field(default_factory=Takeover)
     standby: StandbySettings = field(default_factory=StandbySettings)
-    retention: Policy = Policy(min_count=10, min_age=timedelta(days=30))
+    retention: Policy = field(
+        default_factory=lambda: Policy(min_count=10, min_age=timedelta(days=30))
+    )
     machine: str | None = None
     """What tells it from a copy of it; by default where its disk is."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)

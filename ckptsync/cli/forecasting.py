@@ -170,8 +170,9 @@ def _rules(sync: Sync) -> str:
 
 
 def _held(state: SteadyState, held: Forecast) -> str:
+    noun = "checkpoint" if held.checkpoints == 1 else "checkpoints"
     phrases = [
-        f"{held.checkpoints:,} checkpoint{'' if held.checkpoints == 1 else 's'} (+ {held.retired:,} retired)",
+        f"{held.checkpoints:,} {noun} (+ {held.retired:,} retired)",
         format_size(held.bytes),
     ]
     if held.requests:

@@ -1,9 +1,12 @@
 """What was run on this node, in a phrase."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from ckptsync.cli.wording import counted
 from ckptsync.state.history import Run
+from ckptsync.units import format_size
 
 
 def outcome(run: Run) -> str | None:
@@ -29,5 +32,29 @@ def outcome(run: Run) -> str | None:
             return f"head names {counted(checkpoints, 'checkpoint')} at epoch {epoch}"
         case {"epoch": epoch, "latest": latest}:
             return f"goes on from {latest or 'nothing'} at epoch {epoch}"
+        case {"left_to_others": True}:
+            return "left to a node that may delete"
+        case {"retired": [*_], "revived": [*_], "forgotten": [*_]} as document:
+            return _pruned(document)
+        case {"name": name, "checkpoint": {"id": id}, "already": already}:
+            return f"{id} {'was' if already else 'is'} kept as '{name}'"
+        case {"name": name, "checkpoint": None, "already": True}:
+            return f"there was no keep '{name}'"
+        case {"name": name, "checkpoint": str(id), "already": False}:
+            return f"'{name}' no longer keeps {id}"
         case _:
             return None
+
+
+def _pruned(document: Mapping[str, Any]) -> str:
+    moved = {
+        "retired": document["retired"],
+        "brought back": document["revived"],
+        "forgot": document["forgotten"],
+    }
+    parts = [f"{verb} {len(which)}" for verb, which in moved.items() if which]
+    deleted = document.get("deleted_objects")
+    if deleted:
+        size = format_size(document.get("deleted_bytes", 0))
+        parts.append(f"deleted {counted(deleted, 'object')} ({size})")
+    return ", ".join(parts) or "there was nothing to prune"

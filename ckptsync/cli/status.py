@@ -22,6 +22,8 @@ _STAGES: Final = {
     HandoverStage.RELEASED: "released",
     HandoverStage.TAKING_BACK: "taking it back",
 }
+_STATES: Final = ("live", "retired", "bad")
+_REMEMBERED: Final = ("last push", "last pull", "last prune", "probe")
 _ANSWERED: Final = (BucketStatus, IntegrityError, UnsupportedFormat)
 
 
@@ -55,6 +57,8 @@ def document(found: Status) -> Mapping[str, Any]:
         "last_push": None if memory is None else documents.run(memory.last_push),
         "last_good_push": None if memory is None else documents.run(memory.last_good_push),
         "last_pull": None if memory is None else documents.run(memory.last_pull),
+        "last_prune": None if memory is None else documents.run(memory.last_prune),
+        "prune_left_to_others": None if memory is None else memory.prune_left_to_others,
         "probe": None if memory is None else _probe(memory.capabilities),
     }
 
@@ -73,12 +77,13 @@ def facts(found: Status) -> Iterator[tuple[str, str]]:
     if isinstance(memory, CkptsyncError):
         if memory is not found.bucket:
             yield "state", f"unavailable: {memory}"
-        yield from ((what, "unknown") for what in ("last push", "last pull", "probe"))
+        yield from ((what, "unknown") for what in _REMEMBERED)
         return
     yield "last push", _run(memory.last_push)
     if memory.last_push != memory.last_good_push:
         yield "last good push", _run(memory.last_good_push)
     yield "last pull", _run(memory.last_pull)
+    yield "last prune", _prune(memory)
     yield "probe", _probe_text(memory.capabilities)
 
 
@@ -145,6 +150,8 @@ def _head(bucket: BucketStatus) -> Mapping[str, Any] | None:
         "epoch": head.epoch,
         "timeline": head.timeline,
         "checkpoints": len(bucket.entries),
+        **{state: bucket.count(state) for state in _STATES},
+        "kept_by_name": bucket.kept,
         "writer": {
             "node": head.writer.node,
             "state": head.writer.state,
@@ -196,7 +203,7 @@ def _bucket_facts(found: Status) -> Iterator[tuple[str, str]]:
     elif bucket.head is None:
         yield "bucket", "reachable, holds no checkpoint"
     else:
-        yield "bucket", f"reachable, holds {counted(len(bucket.entries), 'checkpoint')}"
+        yield "bucket", f"reachable, holds {_holds(bucket)}"
     head, latest = bucket.head, bucket.latest
     if head is None:
         return
@@ -208,6 +215,15 @@ def _bucket_facts(found: Status) -> Iterator[tuple[str, str]]:
         return
     yield "latest", f"{latest.id} (step {latest.step}, {format_size(latest.bytes)})"
     yield "recovery point", f"committed {format_age(bucket.recovery_point_age)}"
+
+
+def _holds(bucket: BucketStatus) -> str:
+    """How many checkpoints, and of which states unless they are all live."""
+    held = counted(len(bucket.entries), "checkpoint")
+    counts = {state: bucket.count(state) for state in _STATES}
+    if counts["live"] < len(bucket.entries):
+        held += f" ({', '.join(f'{count} {state}' for state, count in counts.items() if count)})"
+    return f"{held}, {bucket.kept} kept by name" if bucket.kept else held
 
 
 def _warm_text(id: CheckpointId, found: Status) -> str:
@@ -241,6 +257,13 @@ def _run(last: Run | None) -> str:
     text = f"{last.outcome} {format_age(datetime.now(UTC) - ended)}"
     came_to = runs.outcome(last)
     return text if came_to is None else f"{text}: {came_to}"
+
+
+def _prune(memory: Memory) -> str:
+    """One that had nothing to do is not noted, so that there is no "never"."""
+    if memory.prune_left_to_others:
+        return "left to a node that may delete"
+    return "none had anything to do" if memory.last_prune is None else _run(memory.last_prune)
 
 
 def _probe_text(seen: Capabilities | None) -> str:

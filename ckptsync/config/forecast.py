@@ -56,10 +56,6 @@ class Requests:
     def __mul__(self, times: int) -> "Requests":
         return Requests(writes=self.writes * times, reads=self.reads * times)
 
-    @property
-    def total(self) -> int:
-        return self.writes + self.reads
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
@@ -133,7 +129,8 @@ def _extras(
 def _requests(
     sync: Sync, every: timedelta, held: int, objects: int, standbys: int
 ) -> Mapping[str, Requests]:
-    """
+    """A month's, of a bucket that holds so many checkpoints of so many new objects.
+
     pushes      head twice and the descriptor; data, manifest and head
     retention   after each push head, a list of the nodes and the heartbeat of each; head, and
                 with catalog pages that of what is retired and that of what is forgotten

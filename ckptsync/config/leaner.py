@@ -6,12 +6,11 @@ from datetime import timedelta
 from typing import Final
 
 from ckptsync.config.forecast import Forecast, Sizes, forecast
-from ckptsync.config.model import Pipeline, Retention, Sync
+from ckptsync.config.model import MOST_PERIODS, Pipeline, Retention, Sync
 
 MANY: Final = 1_000
 """Checkpoints, beyond which it is worth a thought whether all of them are wanted."""
 _FEW_ENOUGH: Final = 5_000
-_MOST_PERIODS: Final = 10_000
 _A_DAY: Final = timedelta(days=1)
 _AN_HOUR: Final = timedelta(hours=1)
 
@@ -50,7 +49,7 @@ def _candidates(sync: Sync) -> Iterator[Sync]:
     counted = sync.model_copy(update={"retention_min_count": count})
     yield counted
     age = sync.retention_min_age
-    days = min(-(-age // _A_DAY), _MOST_PERIODS)
+    days = min(-(-age // _A_DAY), MOST_PERIODS)
     for shorter, hours in ((7 * _A_DAY, 0), (_A_DAY, 0), (_AN_HOUR, 24)):
         if shorter < age:
             kept = sync.retention

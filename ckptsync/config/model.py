@@ -40,7 +40,7 @@ from ckptsync.units import format_size, parse_duration, parse_size
 _MIN_CHUNK: Final = parse_size("4MiB")
 _MAX_PACKED: Final = parse_size("16MiB")
 _MAX_CHUNK: Final = parse_size("512MiB")
-_MOST_PERIODS: Final = 10_000
+MOST_PERIODS: Final = 10_000
 _ENGINE_OWNED: Final = Path("coordinator", "ckptsync")
 """Below a storage root: the one place that Feldera leaves alone."""
 
@@ -133,10 +133,10 @@ class Retention(_Section):
     It only adds to what retention_min_count and retention_min_age keep.
     """
 
-    hourly: int = Field(default=0, ge=0, le=_MOST_PERIODS)
-    daily: int = Field(default=0, ge=0, le=_MOST_PERIODS)
-    weekly: int = Field(default=0, ge=0, le=_MOST_PERIODS)
-    monthly: int = Field(default=0, ge=0, le=_MOST_PERIODS)
+    hourly: int = Field(default=0, ge=0, le=MOST_PERIODS)
+    daily: int = Field(default=0, ge=0, le=MOST_PERIODS)
+    weekly: int = Field(default=0, ge=0, le=MOST_PERIODS)
+    monthly: int = Field(default=0, ge=0, le=MOST_PERIODS)
 
 
 def _provider(name: str) -> str:

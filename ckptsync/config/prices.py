@@ -45,20 +45,6 @@ _S3: Final = {
         thousand_reads=0.001,
         besides="what is read, and what is deleted within 30 days",
     ),
-    "ONEZONE_IA": Prices(
-        title=_S3_TITLE,
-        gib_month=0.01,
-        thousand_writes=0.01,
-        thousand_reads=0.001,
-        besides="what is read, and what is deleted within 30 days",
-    ),
-    "GLACIER_IR": Prices(
-        title=_S3_TITLE,
-        gib_month=0.004,
-        thousand_writes=0.02,
-        thousand_reads=0.01,
-        besides="what is read, and what is deleted within 90 days",
-    ),
 }
 _GCS: Final = {
     "STANDARD": Prices(

@@ -42,6 +42,7 @@ from ckptsync.operations.roles import require_primary, role_of
 from ckptsync.operations.standby import Standby
 from ckptsync.operations.start import start
 from ckptsync.operations.switchover import switchover
+from ckptsync.state.history import Outcome
 
 log = structlog.get_logger()
 
@@ -69,7 +70,7 @@ def carry_out(
     Raises what the operation raises, once this node has the role that the error asks for.
     """
     try:
-        with recorded(pipeline, kind(order), passing=_is_passing(order)) as record:
+        with recorded(pipeline, kind(order), passing=_is_passing(pipeline, order)) as record:
             if not started and isinstance(order, _AS_PRIMARY):
                 require_no_copy(pipeline)
             document = _done(pipeline, order, standby, withdraw, progress)
@@ -111,12 +112,17 @@ def follow_up(order: Order, document: Mapping[str, Any]) -> Order | None:
     return Prune(scheduled=True) if committed else None
 
 
-def _is_passing(order: Order) -> Callable[[Mapping[str, Any]], bool]:
-    """Whether what it has come to is not worth a line in the history."""
+def _is_passing(pipeline: Pipeline, order: Order) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether what it has come to is not worth a line in the history.
+
+    After one that ended badly it is: else that would look like how things are now.
+    """
+    before = pipeline.state.history.last(kind(order))
+    goes_well = before is None or before.outcome is Outcome.DONE
 
     def is_passing(document: Mapping[str, Any]) -> bool:
         scheduled = isinstance(order, Prune) and order.scheduled
-        return scheduled and not any(document[each] for each in _MOVED)
+        return scheduled and goes_well and not any(document[each] for each in _MOVED)
 
     return is_passing
 

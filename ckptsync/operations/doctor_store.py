@@ -73,7 +73,9 @@ def _deleting(pipeline: Pipeline, key: str) -> Iterator[Finding]:
         yield warning(
             "bucket: delete",
             "this node may not delete: it can push, and nobody who breaks into it can delete "
-            "checkpoints; but nor can retention, and a race of writers is not tried",
+            "checkpoints; pruning it leaves to others, and a race of writers is not tried",
+            hint="have a node that may delete run this, as by cron: "
+            f"ckptsync prune {pipeline.node.pipeline}",
         )
         return
     yield ok("bucket: delete", f"{key} was deleted")

@@ -10,7 +10,7 @@ from ckptsync.operations.pipeline import Pipeline
 from ckptsync.operations.resolve import LATEST
 from ckptsync.operations.tidying import open_for_tidying
 from ckptsync.repository import head as heads
-from ckptsync.repository import keeps, pages
+from ckptsync.repository import keeps, pages, timelines
 from ckptsync.repository.head import Entry, Head
 from ckptsync.repository.repository import HeadAt, Repository
 
@@ -56,7 +56,7 @@ def keep(pipeline: Pipeline, order: Keep) -> KeptAs:
             return None
         kept[:] = [KeptAs(name=name, entry=_live(entry), until=order.until, revived=retired)]
         new = keeps.kept(old.head, name, wanted, now=now)
-        return pages.edited(repository, new, {entry.id}, _live).head if retired else new
+        return _revived(repository, new, entry) if retired else new
 
     tidying.register.change(decide, as_writer=False, landed=lambda _head: False)
     return kept[0]
@@ -96,6 +96,12 @@ def _wanted(repository: Repository, head: Head, wanted: str) -> Entry:
             hint="'ckptsync list' shows the others",
         )
     return found
+
+
+def _revived(repository: Repository, head: Head, entry: Entry) -> Head:
+    """It may be newer than what is called the latest for want of a better one."""
+    new = pages.edited(repository, head, {entry.id}, _live).head
+    return timelines.with_latest(new, repository.entries(new))
 
 
 def _live(entry: Entry) -> Entry:

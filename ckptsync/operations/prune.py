@@ -23,7 +23,7 @@ from ckptsync.operations.pipeline import Pipeline
 from ckptsync.operations.sweep import Swept, sweep
 from ckptsync.operations.tidying import Tidying, open_for_tidying
 from ckptsync.operations.transfers import stoppable
-from ckptsync.repository import epochs, keeps, keys, nodes, pages, retention
+from ckptsync.repository import epochs, keeps, keys, nodes, pages, retention, timelines
 from ckptsync.repository.head import Entry, Head
 from ckptsync.repository.repository import HeadAt, Repository
 from ckptsync.repository.retention import Listed, Plan, Policy
@@ -183,7 +183,10 @@ def _retained(
     edited = pages.edited(repository, head, concerned, _edit(plan, now))
     # Until a head names them nothing refers to them, and that need not come to pass.
     index.note_unreferenced(((key, 0) for key in edited.written), due=now)
-    new = edited.head.model_copy(
+    new = edited.head
+    if plan.revive:  # it may be newer than what is called the latest for want of a better one
+        new = timelines.with_latest(new, repository.entries(new))
+    new = new.model_copy(
         update={
             "keeps": keeps.tidied(head, now, there=there.__contains__),
             "policy": policy.record(),

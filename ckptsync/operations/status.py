@@ -8,6 +8,7 @@ from typing import Final
 
 from ckptsync.errors import Cancelled, CannotTell, CkptsyncError
 from ckptsync.model import CheckpointId, LocalCheckpoint, Role
+from ckptsync.operations.deleting import is_left_to_others
 from ckptsync.operations.listing import local_checkpoints, unpushed
 from ckptsync.operations.looking import look_again
 from ckptsync.operations.objections import objection
@@ -15,7 +16,7 @@ from ckptsync.operations.pipeline import Pipeline
 from ckptsync.operations.roles import initial
 from ckptsync.operations.topology import behind
 from ckptsync.operations.writing import remembered_capabilities
-from ckptsync.repository import epochs
+from ckptsync.repository import epochs, keeps
 from ckptsync.repository.descriptor import Descriptor
 from ckptsync.repository.head import Entry, Head
 from ckptsync.repository.repository import Empty
@@ -23,6 +24,7 @@ from ckptsync.sources.base import Layout
 from ckptsync.state.activation import Activation
 from ckptsync.state.history import Run
 from ckptsync.state.identity import Remembered
+from ckptsync.state.index import Index
 from ckptsync.state.role import RoleChange
 from ckptsync.state.switchover import Handover
 from ckptsync.stores.probe import Capabilities
@@ -38,12 +40,18 @@ class BucketStatus:
     head: Head | None = None
     latest: Entry | None = None
     entries: Sequence[Entry] = ()
+    kept: int = 0
+    """Checkpoints that a name keeps from being pruned."""
     is_writer: bool = False
     """Whether this node is the one that head names."""
     recovery_point_age: timedelta | None = None
     """Since what the bucket would restore was committed; None if it would restore nothing."""
     distrust: CkptsyncError | None = None
     """Why this node would not push there: it is another pipeline's, or went back in time."""
+
+    def count(self, state: str) -> int:
+        """Of the checkpoints that are live, retired or bad."""
+        return sum(entry.state == state for entry in self.entries)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +74,10 @@ class Memory:
     last_good_push: Run | None
     """The newest that succeeded, whatever became of later ones."""
     last_pull: Run | None
+    last_prune: Run | None
+    """The newest that had something to do, or failed."""
+    prune_left_to_others: bool
+    """The store has refused a deletion of this node within a day."""
     capabilities: Capabilities | None
     """Of the store, if it was probed within a day."""
 
@@ -163,10 +175,19 @@ def _memory(pipeline: Pipeline) -> Memory | CkptsyncError:
             last_push=history.last("push"),
             last_good_push=history.last_success("push"),
             last_pull=history.last("pull"),
+            last_prune=history.last("prune"),
+            prune_left_to_others=_is_left_to_others(pipeline),
             capabilities=remembered_capabilities(pipeline),
         )
     except CkptsyncError as error:
         return error
+
+
+def _is_left_to_others(pipeline: Pipeline) -> bool:
+    repository = pipeline.state.identity.remembered().repository_id
+    if repository is None:
+        return False
+    return is_left_to_others(pipeline, Index(pipeline.state.database, repository))
 
 
 def _bucket(pipeline: Pipeline) -> BucketStatus | CkptsyncError:
@@ -179,12 +200,14 @@ def _bucket(pipeline: Pipeline) -> BucketStatus | CkptsyncError:
             return BucketStatus(distrust=_distrust(pipeline, found.descriptor, head, me))
         repository, at = found
         latest = repository.find(at.head, at.head.latest) if at.head.latest else None
+        now = pipeline.now()
         return BucketStatus(
             head=at.head,
             latest=latest,
             entries=tuple(repository.entries(at.head)),
+            kept=len(keeps.named(at.head, now)),
             is_writer=at.head.writer.instance in me.instances,
-            recovery_point_age=None if latest is None else pipeline.now() - latest.at,
+            recovery_point_age=None if latest is None else now - latest.at,
             distrust=_distrust(pipeline, repository.descriptor, at.head, me),
         )
     except Cancelled:

@@ -47,7 +47,7 @@ class Moved(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Register:
-    """Every head read and every write intended is remembered locally."""
+    """Every head read, and every write intended as its writer, is remembered locally."""
 
     store: ObjectStore
     identity: Identity
@@ -126,7 +126,8 @@ class Register:
         be read back; Undurable; AccessDenied and other refusals.
         """
         stamped = _stamp(new, write_id=uuid4().hex, as_writer=as_writer)
-        self.identity.intend(stamped.write_id)
+        if as_writer:
+            self.identity.intend(stamped.write_id)
         data = head.encode(stamped)
         try:
             self.store.put(keys.HEAD, data, expect=expect)

@@ -96,7 +96,7 @@ class Index:
                 for page, its in (*new_pages.items(), (None, in_head))
                 for row in its
             }
-            before = tables.rows_in(transaction, [*(known - named), *new_pages])
+            before = tables.rows_in(transaction, known - named)
             changed = [row for id, row in rows.items() if before.get(id) != row]
             transaction.executemany(tables.PUT_ROW, changed)
             gone = [row for id, row in before.items() if id not in rows]
@@ -136,10 +136,9 @@ class Index:
             ).fetchone()
             if place is None:
                 return
-            # In order of key, so that SQLite walks its tree instead of jumping about in it.
-            by_key = sorted(objects)
-            transaction.executemany(tables.WIDEN, ((key, *place, size) for key, size in by_key))
-            tables.take_out(transaction, (key for key, _ in by_key))
+            its = list(objects)
+            transaction.executemany(tables.WIDEN, ((key, *place, size) for key, size in its))
+            tables.take_out(transaction, (key for key, _ in its))
             transaction.execute("UPDATE entry SET read = 1 WHERE id = ?", (id,))
 
     def note_unreferenced(self, keys: Iterable[tuple[str, int]], *, due: datetime) -> None:

@@ -78,10 +78,10 @@ def test_what_retention_adds_is_said(foretold: Any) -> None:
 
 
 def test_what_a_storage_class_costs_besides_is_said(foretold: Any) -> None:
-    found = foretold(f'{ORDERS}\nretention_min_age = 1\nstorage_class = "GLACIER_IR"')
+    found = foretold(f'{ORDERS}\nretention_min_age = 1\nstorage_class = "STANDARD_IA"')
 
     assert found[-1].strip() == (
-        "GLACIER_IR costs more than that: for what is read, and what is deleted within 90 days"
+        "STANDARD_IA costs more than that: for what is read, and what is deleted within 30 days"
     )
 
 

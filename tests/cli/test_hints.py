@@ -15,7 +15,7 @@ from ckptsync.cli.application import COMMANDS, application
 _PACKAGE: Final = Path(ckptsync.__file__).parent
 _PROSE: Final = {"itself", "is", "wrote", "knows", "as", "on", "line"}
 """What follows the program's name where a sentence goes on."""
-_LATER: Final = {"release", "drill", "prune"}
+_LATER: Final = {"release", "drill"}
 """Commands that this version does not have."""
 
 

@@ -19,8 +19,6 @@ def priced(**sync: Any) -> Prices | None:
         ({"endpoint": "https://s3.eu-central-1.amazonaws.com"}, 0.023),
         ({"storage_class": "STANDARD"}, 0.023),
         ({"storage_class": "STANDARD_IA"}, 0.0125),
-        ({"storage_class": "ONEZONE_IA"}, 0.01),
-        ({"storage_class": "GLACIER_IR"}, 0.004),
         ({"bucket": "gs://dr/orders"}, 0.02),
         ({"endpoint": "https://storage.googleapis.com"}, 0.02),
     ],

@@ -34,7 +34,15 @@ _KEYS: Final[Mapping[tuple[str, ...], set[str]]] = {
         "seconds",
     },
     ("doctor",): {"pipelines"},
-    ("config", "check"): {"config", "pipelines", "notes"},
+    ("prune",): {
+        "pipeline", "bucket", "retired", "revived", "forgotten", "kept", "retired_now",
+        "deleted_objects", "deleted_bytes", "listed", "orphans", "generation", "left_to_others",
+        "seconds",
+    },
+    ("prune", "-n"): {"pipeline", "bucket", "policy", "checkpoints", "refused"},
+    ("keep", "latest"): {"pipeline", "bucket", "name", "checkpoint", "until", "already", "revived"},
+    ("unkeep", "mine"): {"pipeline", "bucket", "name", "checkpoint", "already"},
+    ("config", "check"): {"config", "pipelines", "notes", "steady_state"},
     ("config", "example"): {"toml"},
 }  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Buckets as retention and sweeps leave them: checkpoints retired, forgotten, moved into pages."""
 
 from collections.abc import Collection
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from ckptsync.hashing import Hash
@@ -28,18 +28,21 @@ def entries_of(store: ObjectStore) -> list[Entry]:
 
 def retire(store: ObjectStore, *doomed: CheckpointId) -> None:
     """Two days ago, so that they may be forgotten."""
-    at = store.now() - LONG
-    _edit(store, doomed, lambda entry: _in_state(entry, "retired", at))
+    changes = {"state": "retired", "retired_at": store.now() - LONG}
+    _edit(store, doomed, lambda entry: entry.model_copy(update=changes))
 
 
-def mark_bad(store: ObjectStore, *bad: CheckpointId) -> None:
-    """As if their data had been found damaged, all of it."""
-    at = None
-    _edit(
-        store,
-        bad,
-        lambda entry: _in_state(entry, "bad", at).model_copy(update={"damaged": ("*",)}),
-    )
+def mark_bad(store: ObjectStore, bad: CheckpointId) -> None:
+    """As if what no other checkpoint refers to had been found damaged."""
+    repository = repository_of(store)
+    objects = {
+        entry.id: {each.key for each in repository.manifest(entry).objects}
+        for entry in entries_of(store)
+    }
+    others = (held for id, held in objects.items() if id != bad)
+    damaged = tuple(sorted(objects[bad].difference(*others)))
+    changes = {"state": "bad", "retired_at": None, "damaged": damaged}
+    _edit(store, {bad}, lambda entry: entry.model_copy(update=changes))
 
 
 def forget(store: ObjectStore, *doomed: CheckpointId, sweep: bool = True) -> None:
@@ -79,7 +82,3 @@ def _edit(store: ObjectStore, ids: Collection[CheckpointId], edit: pages.Edit) -
     head = read_head(store).head
     edited = pages.edited(repository_of(store), head, ids, edit).head
     edit_head(store, checkpoints=edited.checkpoints, pages=edited.pages)
-
-
-def _in_state(entry: Entry, state: str, at: datetime | None) -> Entry:
-    return entry.model_copy(update={"state": state, "retired_at": at})

@@ -175,18 +175,29 @@ def test_a_page_that_shrinks_becomes_one_with_its_neighbour_older_or_newer(
 ) -> None:
     store = MemoryStore()
     head = bucket(store, [entries(1, 100), entries(101, 200)], an_entry(201))
-    # 50 and 100 are still too many for one page; with 28 more gone they are not.
+    # 100 and 29 are too many for one page, 100 and 28 are not.
     first, last = shrinks
 
-    apart = edited(a_repository(store), head, ids(*range(first, last + 1)), forget)
+    apart = edited(a_repository(store), head, ids(*range(first, last + 22)), forget)
     one = edited(a_repository(store), head, ids(*range(first, last + 23)), forget)
 
-    assert sorted(counts(apart.head)) == [50, 100]
+    assert sorted(counts(apart.head)) == [29, 100]
     assert counts(one.head) == [MERGED_AT_MOST]
     assert one.replaced == tuple(page.key for page in head.pages)
     assert one.written == (one.head.pages[0].key,)
     gone = range(first, last + 23)
     assert listed(store, one.head) == [e for e in entries(1, 201) if e.seq not in gone]
+
+
+def test_a_page_that_shrinks_brings_all_its_small_neighbours_together() -> None:
+    store = MemoryStore()
+    parts = [entries(1, 40), entries(41, 80), entries(81, 120), entries(121, 160)]
+    head = bucket(store, parts, an_entry(161))
+
+    done = edited(a_repository(store), head, ids(50), forget)
+
+    assert counts(done.head) == [119, 40]
+    assert done.head.pages[1] == head.pages[3]
 
 
 def test_small_pages_of_which_none_shrinks_stay_apart() -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ckptsync.model import CheckpointId
@@ -151,6 +151,31 @@ def test_hours_and_days_are_those_of_utc() -> None:
     assert seqs_kept(verdicts) == [2, 4]
 
 
+def test_a_week_that_begins_in_december_is_one() -> None:
+    sunday = datetime(2026, 1, 4, tzinfo=UTC)
+    listed = [
+        replace(each, at=sunday - days * DAY)
+        for each, days in zip(a_history(*[DAY] * 3), [7, 4, 0], strict=True)
+    ]
+
+    assert seqs_kept(judged(listed, replace(KEEP_LITTLE, weekly=9))) == [1, 3]
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        datetime.min.replace(tzinfo=timezone(14 * HOUR)),
+        datetime.max.replace(tzinfo=timezone(-14 * HOUR)),
+    ],
+)
+def test_a_time_beyond_all_years_is_no_accident(at: datetime) -> None:
+    oldest, *newer = a_history(DAY, DAY, DAY)
+
+    verdicts = judged([replace(oldest, at=at), *newer], replace(KEEP_LITTLE, daily=2))
+
+    assert seqs_kept(verdicts) == [1, 3]
+
+
 def test_a_clock_that_once_ran_ahead_takes_no_place_for_years() -> None:
     ahead = a_history(5 * DAY, 4 * DAY, -3650 * DAY, 2 * DAY, DAY, timedelta(0))
 
@@ -256,7 +281,7 @@ def test_one_is_retired_first_and_forgotten_a_grace_later() -> None:
     listed = (
         retired(1, GRACE),
         retired(2, GRACE - timedelta(microseconds=1)),
-        retired(3, -HOUR),
+        retired(3, -99 * DAY),
         retired(4, None),
         *(a_listed(seq, age=9 * DAY) for seq in (5, 6)),
     )
@@ -325,7 +350,15 @@ def test_a_policy_is_remembered_as_it_would_be_written(
 
 
 ages = st.timedeltas(min_value=timedelta(0)) | st.sampled_from(
-    [timedelta(0), timedelta(microseconds=1), timedelta(milliseconds=1), HOUR, DAY, timedelta.max]
+    [
+        timedelta(0),
+        timedelta(microseconds=1),
+        timedelta(milliseconds=1),
+        HOUR,
+        DAY,
+        timedelta(days=999_999_999, milliseconds=1),
+        timedelta.max,
+    ]
 )
 any_policies = st.builds(
     Policy,
@@ -342,6 +375,7 @@ def test_policies_are_equal_when_their_records_are(one: Policy, other: Policy) -
 
 
 @given(ages)
+@example(timedelta(days=999_999_999, milliseconds=1))
 def test_a_remembered_age_can_be_read_again(age: timedelta) -> None:
     assert parse_duration(Policy(min_count=1, min_age=age).record()["min_age"]) == age
 
