@@ -64,12 +64,18 @@ def moto(directory: Path) -> Iterator[S3Server]:
 
 
 @contextmanager
-def seaweedfs(directory: Path) -> Iterator[S3Server]:
-    """A real store: it checks conditions, checksums and credentials."""
-    keys = {"accessKey": _ACCESS_KEY, "secretKey": _SECRET_KEY}
-    identity = {"name": "test", "credentials": [keys], "actions": ["Admin"]}
+def seaweedfs(directory: Path, *, users: Sequence[str] = ()) -> Iterator[S3Server]:
+    """A real store: it checks conditions, checksums, credentials and policies.
+
+    Each of `users` may read, write and delete unless a policy of the bucket denies it. The name is
+    the access key, too.
+    """
+    identities = [
+        _identity("test", _ACCESS_KEY, _SECRET_KEY, "Admin"),
+        *(_identity(each, each, secret_of(each), "Read", "Write", "List") for each in users),
+    ]
     config = directory / "s3.json"
-    config.write_text(json.dumps({"identities": [identity]}))
+    config.write_text(json.dumps({"identities": identities}))
     ports = free_ports(8)
     listeners = ("s3", "master", "volume", "filer")
     command = [
@@ -95,6 +101,15 @@ def seaweedfs(directory: Path) -> Iterator[S3Server]:
         command += [f"-{each}.localSocket={sockets}/{each}.sock" for each in ("filer", "s3")]
         with _serving(command, ports[0], log=directory / "weed.log") as server:
             yield server
+
+
+def secret_of(user: str) -> str:
+    return f"secret-of-{user}"
+
+
+def _identity(name: str, access_key: str, secret_key: str, *actions: str) -> object:
+    keys = {"accessKey": access_key, "secretKey": secret_key}
+    return {"name": name, "credentials": [keys], "actions": actions}
 
 
 @contextmanager

@@ -20,9 +20,12 @@ _AT_ONCE: Final = 1000
 """Keys that one request may delete on S3."""
 
 
-def is_left_to_others(pipeline: Pipeline, index: Index) -> bool:
-    """Whether the store has refused a deletion of this node within a day."""
-    return _is_recent(pipeline, index, _MAY_NOT)
+def is_left_to_others(pipeline: Pipeline) -> bool:
+    """Whether the store has refused a deletion of this node within a day. Asks no store."""
+    repository_id = pipeline.state.identity.remembered().repository_id
+    if repository_id is None:
+        return False
+    return _is_recent(pipeline, Index(pipeline.state.database, repository_id), _MAY_NOT)
 
 
 def require_delete(pipeline: Pipeline, index: Index) -> None:
@@ -37,6 +40,7 @@ def require_delete(pipeline: Pipeline, index: Index) -> None:
     except AccessDenied as error:
         raise _denied(pipeline, index, error) from error
     index.note(_MAY, pipeline.now())
+    index.note(_MAY_NOT, None)
 
 
 def delete(

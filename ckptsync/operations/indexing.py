@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from ckptsync.errors import IntegrityError
+from ckptsync.errors import Busy, IntegrityError, NotFound
 from ckptsync.model import Progress
 from ckptsync.operations.manifests import manifest_bytes
 from ckptsync.operations.pipeline import Pipeline
@@ -41,7 +41,8 @@ def bring_up(
     gets the bytes of the manifests that are done with.
 
     Raises IntegrityError, naming it, for what is gone or damaged: without it nobody can tell what
-    is referred to. Raises UnsupportedFormat; StoreError, Cancelled.
+    is referred to; Busy where the head is no longer the newest, and what it named was deleted
+    since. Raises UnsupportedFormat; StoreError, Cancelled.
     """
     known = index.pages()
     pages = {page.key: page for page in head.pages}
@@ -130,7 +131,20 @@ def _objects(pipeline: Pipeline, repository: Repository, entry: Entry) -> Iterab
     try:
         return twice(read)
     except DAMAGE as error:
+        if _was_forgotten(repository, entry):
+            raise Busy(
+                f"the list of checkpoints in {repository.store.name} changed while it was read",
+                hint="try again",
+            ) from error
         raise IntegrityError(
             f"{error}; nothing is deleted while it cannot be told what it refers to",
             hint="put it back from a copy of the bucket; 'ckptsync verify' tells of other damage",
         ) from error
+
+
+def _was_forgotten(repository: Repository, entry: Entry) -> bool:
+    """Whether another node's prune was faster, so that the manifest may be gone by rights."""
+    try:
+        return repository.find(repository.head().head, entry.id) is None
+    except (NotFound, IntegrityError):
+        return False  # nothing says so

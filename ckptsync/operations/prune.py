@@ -21,9 +21,9 @@ from ckptsync.operations.indexing import READER_GRACE, bring_up
 from ckptsync.operations.orders import Prune
 from ckptsync.operations.pipeline import Pipeline
 from ckptsync.operations.sweep import Swept, sweep
-from ckptsync.operations.tidying import Tidying, open_for_tidying
+from ckptsync.operations.tidying import Tidying, open_for_tidying, require_writer
 from ckptsync.operations.transfers import stoppable
-from ckptsync.repository import epochs, keeps, keys, nodes, pages, retention, timelines
+from ckptsync.repository import keeps, keys, nodes, pages, retention, timelines
 from ckptsync.repository.head import Entry, Head
 from ckptsync.repository.repository import HeadAt, Repository
 from ckptsync.repository.retention import Listed, Plan, Policy
@@ -71,10 +71,10 @@ def prune(pipeline: Pipeline, order: Prune, *, progress: Progress) -> PruneRepor
     """
     started = monotonic()
     progress = stoppable(progress, pipeline.stop)
+    if order.scheduled and is_left_to_others(pipeline):
+        return _left_to_others(started)
     tidying = open_for_tidying(pipeline)
     index = Index(pipeline.state.database, tidying.head.repository_id)
-    if order.scheduled and is_left_to_others(pipeline, index):
-        return _left_to_others(started)
     try:
         require_delete(pipeline, index)
     except AccessDenied as error:
@@ -146,8 +146,7 @@ def _retain(
     def decide(old: HeadAt) -> Head | None:
         nonlocal meant
         if order.scheduled:
-            me = pipeline.state.identity.remembered()
-            epochs.require_writer(old.head, me, pipeline.store.name)
+            require_writer(pipeline, old.head)
         now = pipeline.store.now()
         require_sound(repository, old.head)
         bring_up(pipeline, repository, old.head, index, now=now, progress=progress)

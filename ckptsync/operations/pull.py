@@ -28,6 +28,7 @@ from ckptsync.operations.resolve import LATEST, Fresh, Kept, Remote
 from ckptsync.operations.stage import digests, fetch, note_publishing, read_stored, recover
 from ckptsync.operations.target import Target
 from ckptsync.operations.transfers import Retraceable
+from ckptsync.operations.unsynced import known_as
 from ckptsync.repository import descriptor as descriptors
 from ckptsync.repository.epochs import require_no_rollback, require_own_repository
 from ckptsync.repository.head import Entry
@@ -212,9 +213,12 @@ def _require_replaceable(
     if newest is None or wish.force:
         return
     if not any(entry.is_of(newest.engine) for entry in found.repository.entries(found.head)):
+        known = known_as(pipeline.state.identity.remembered(), newest)
+        where = found.repository.store.name
+        why = "was never pushed" if known is None else f"is not in {where} any more"
         raise UnpushedWork(
             f"{pipeline.storage_path}: local checkpoint {newest.engine.id} (step "
-            f"{newest.engine.step}) was never pushed, and pulling would put it aside",
+            f"{newest.engine.step}) {why}, and pulling would put it aside",
             hint="'ckptsync push' first, or pull with --force",
         )
 

@@ -32,7 +32,8 @@ REASON: Final = "repair: rebuild-head"
 class HeadRebuilt:
     """Lost with the old head are its keeps, its policy, and which checkpoints were retired or bad.
 
-    So one that was about to be deleted may be live again. That does no harm.
+    So one that was about to be deleted may be live again, and so may one that was forgotten, as
+    long as no sweep has deleted anything of it. That does no harm.
     """
 
     head: Head

@@ -24,7 +24,6 @@ from ckptsync.sources.base import Layout
 from ckptsync.state.activation import Activation
 from ckptsync.state.history import Run
 from ckptsync.state.identity import Remembered
-from ckptsync.state.index import Index
 from ckptsync.state.role import RoleChange
 from ckptsync.state.switchover import Handover
 from ckptsync.stores.probe import Capabilities
@@ -176,18 +175,11 @@ def _memory(pipeline: Pipeline) -> Memory | CkptsyncError:
             last_good_push=history.last_success("push"),
             last_pull=history.last("pull"),
             last_prune=history.last("prune"),
-            prune_left_to_others=_is_left_to_others(pipeline),
+            prune_left_to_others=is_left_to_others(pipeline),
             capabilities=remembered_capabilities(pipeline),
         )
     except CkptsyncError as error:
         return error
-
-
-def _is_left_to_others(pipeline: Pipeline) -> bool:
-    repository = pipeline.state.identity.remembered().repository_id
-    if repository is None:
-        return False
-    return is_left_to_others(pipeline, Index(pipeline.state.database, repository))
 
 
 def _bucket(pipeline: Pipeline) -> BucketStatus | CkptsyncError:

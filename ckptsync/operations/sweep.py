@@ -17,7 +17,7 @@ from ckptsync.operations.deleting import delete
 from ckptsync.operations.indexing import bring_up
 from ckptsync.operations.orphans import NOTHING, Amount, Orphans, look_for_orphans
 from ckptsync.operations.pipeline import Pipeline
-from ckptsync.operations.tidying import Tidying
+from ckptsync.operations.tidying import Tidying, require_writer
 from ckptsync.repository import condemned, keys
 from ckptsync.repository.head import CondemnedList, Head, Sweep
 from ckptsync.repository.repository import HeadAt
@@ -63,8 +63,8 @@ def sweep(
     on. Progress gets the bytes that are gone.
 
     Raises Refused unless told to `insist` where more is orphaned than a crash explains;
-    IntegrityError if it cannot be told what is referred to; AccessDenied, CannotTell, StoreError,
-    Cancelled.
+    IntegrityError if it cannot be told what is referred to; Fenced and the other refusals of
+    epochs for one that is `scheduled`; AccessDenied, CannotTell, StoreError, Cancelled.
     """
     local = pipeline.now()
     if scheduled and _is_recent(index.recall(_SWEPT), local, SWEPT_FOR):
@@ -77,7 +77,9 @@ def sweep(
         index.note(_LISTED, local)
         swept = Swept(orphans=orphans)
     while _doomed(pipeline, index, tidying.head, now):
-        condemnation = _condemn(pipeline, tidying, index, now, progress)
+        condemnation = _condemn(
+            pipeline, tidying, index, now, scheduled=scheduled, progress=progress
+        )
         if condemnation is None:
             break
         doomed = condemnation.doomed
@@ -136,11 +138,18 @@ class _Condemnation:
 
 
 def _condemn(
-    pipeline: Pipeline, tidying: Tidying, index: Index, now: datetime, progress: Progress
+    pipeline: Pipeline,
+    tidying: Tidying,
+    index: Index,
+    now: datetime,
+    *,
+    scheduled: bool,
+    progress: Progress,
 ) -> _Condemnation | None:
     """Name in head what is to be deleted; None if there is nothing.
 
-    Only what no entry of that very head refers to. Raises IntegrityError, CannotTell, StoreError.
+    Only what no entry of that very head refers to. Raises Fenced and the other refusals of epochs
+    if `scheduled`; IntegrityError, CannotTell, StoreError.
     """
     repository = tidying.repository
     named: CondemnedList | None = None
@@ -150,6 +159,8 @@ def _condemn(
     def decide(old: HeadAt) -> Head | None:
         nonlocal named, doomed, finished
         named = None
+        if scheduled:
+            require_writer(pipeline, old.head)
         bring_up(pipeline, repository, old.head, index, now=now, progress=progress)
         doomed = _doomed(pipeline, index, old.head, now)
         if not doomed:

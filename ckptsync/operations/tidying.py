@@ -11,6 +11,7 @@ from ckptsync.operations.pipeline import Pipeline
 from ckptsync.operations.resolve import LATEST
 from ckptsync.operations.roles import role_of
 from ckptsync.operations.writing import require_fit, require_own
+from ckptsync.repository import epochs
 from ckptsync.repository.head import Head
 from ckptsync.repository.register import Register
 from ckptsync.repository.repository import Repository, require_no_manifest
@@ -55,6 +56,14 @@ def open_for_tidying(pipeline: Pipeline) -> Tidying:
     require_fit(pipeline)
     pipeline.state.identity.joined(head.repository_id)
     return Tidying(repository=repository, register=register, head=head)
+
+
+def require_writer(pipeline: Pipeline, head: Head) -> None:
+    """For what no operator asked for: only the writer does that.
+
+    Raises Fenced and the other refusals of epochs.
+    """
+    epochs.require_writer(head, pipeline.state.identity.remembered(), pipeline.store.name)
 
 
 def _require_role(pipeline: Pipeline) -> None:

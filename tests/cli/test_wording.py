@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckptsync.cli.wording import moment
+from ckptsync.cli.wording import moment, state
+from ckptsync.model import CheckpointId
 from ckptsync.operations import documents
+from ckptsync.repository.head import Keep
 
 _OFFSETS = st.timedeltas(timedelta(hours=-23), timedelta(hours=23)).map(timezone)
 
@@ -46,3 +48,17 @@ def test_what_no_calendar_of_ours_has_is_its_first_or_last_moment(
     at: datetime, told: datetime
 ) -> None:
     assert documents.utc(at) == told
+
+
+def test_a_state_says_whether_it_is_the_latest_and_what_keeps_it() -> None:
+    kept = CheckpointId("0001-00000001-0123456789ab")
+    until = datetime(2027, 1, 31, 23, 59, 59, tzinfo=UTC)
+    keeps = {
+        "drill": Keep(checkpoint=kept, by="ops@host-a", until=until),
+        "pre-upgrade": Keep(checkpoint=kept, by="ops@host-a"),
+    }
+
+    assert state("retired", latest=False, keeps={}) == "retired"
+    assert state("live", latest=True, keeps=keeps) == (
+        "live, latest, kept as 'drill' until 2027-01-31 23:59:59 UTC, kept as 'pre-upgrade'"
+    )

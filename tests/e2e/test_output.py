@@ -144,6 +144,22 @@ def test_list_for_people_is_a_table_whose_ids_can_be_copied(site: Site) -> None:
     assert site.run("list", "--remote").out.count(id) == 1
 
 
+def test_list_and_show_tell_what_keeps_a_checkpoint(site: Site) -> None:
+    _push_one(site)
+    for options in (("--name", "drill", "--until", "2999-01-31"), ("--name", "audit")):
+        assert site.run("keep", "latest", *options).code == 0
+
+    listed, shown = site.run("list"), site.run("show", "latest")
+    (row,) = site.run("list", "--json").document["checkpoints"]
+    document = site.run("show", "latest", "--json").document["checkpoint"]
+
+    state = "live, latest, kept as 'audit', kept as 'drill' until 2999-01-31 23:59:59 UTC"
+    assert listed.out.splitlines()[1].endswith(state)
+    assert state in shown.out
+    assert row["keeps"] == document["keeps"] == ["audit", "drill"]
+    assert document["retired_at"] is None
+
+
 def test_show_lists_every_file(site: Site) -> None:
     site = replace(site, layout="directory")
     write_tree(site.storage() / "step-1", {"a": b"1", "b/c": noise(5 << 20), "empty": b""})

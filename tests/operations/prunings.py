@@ -1,34 +1,48 @@
 """Buckets to prune, on hosts whose clock and whose store's clock a test moves."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from ckptsync.errors import CkptsyncError, IntegrityError, NotFound
+from ckptsync.errors import CkptsyncError, IntegrityError, NotFound, Unavailable
 from ckptsync.repository import keys
 from ckptsync.repository.head import Entry, Head, Keep
 from ckptsync.repository.repository import read_head
 from ckptsync.repository.retention import Policy
-from ckptsync.stores.base import ObjectStore
+from ckptsync.stores.base import ObjectInfo, ObjectStore
 from ckptsync.stores.local import LocalStore
 from ckptsync.stores.memory import MemoryStore
-from tests.fakes.stores import Crash, FaultyStore
-from tests.operations.actors import Odd, before, edit_head
+from tests.fakes.stores import Call, Crash, FaultyStore
+from tests.operations.actors import Odd, Verdict, before, edit_head
 from tests.operations.forgetting import entries_of, into_pages, repository_of, retire
 from tests.operations.invariants import Seen, require_sound
-from tests.operations.races import fail_at_the_manifest
-from tests.operations.takeovers import Clock
+from tests.operations.races import unavailable
+from tests.operations.takeovers import NOON, Clock
 from tests.pipelines import PACK_BELOW, Host, contents, copy_of, noise, wanted
 
 KEEP_TWO: Final = Policy(min_count=2, min_age=timedelta(hours=1))
 
 T = TypeVar("T")
+
+
+class Ahead(FaultyStore):
+    """A store that tells the time by a clock of ours, as far as that went on since noon.
+
+    What lies there seems older by as much: the store underneath goes by the host's own clock.
+    """
+
+    def __init__(self, inner: ObjectStore, clock: Clock) -> None:
+        super().__init__(inner)
+        self._clock = clock
+
+    def now(self) -> datetime:
+        return super().now() + (self._clock() - NOON)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +51,7 @@ class Yard:
 
     home: Path
     clock: Clock
-    store: MemoryStore | LocalStore
+    store: MemoryStore | Ahead
     host: Host
     other: Host
     written: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -50,7 +64,7 @@ class Yard:
         return cls(
             home=home,
             clock=clock,
-            store=_on_disk(home) if on_disk else MemoryStore("s3://dr/orders", clock=clock),
+            store=_on_disk(home, clock) if on_disk else MemoryStore("s3://dr/orders", clock=clock),
             host=a_host(home, "host-a", clock, policy),
             other=a_host(home, "host-b", clock, policy),
         )
@@ -59,11 +73,11 @@ class Yard:
         """All of it once more, with a clock of its own."""
         clock = Clock(self.clock.time)
         if isinstance(self.store, MemoryStore):
-            store: MemoryStore | LocalStore = copy_of(self.store)
+            store: MemoryStore | Ahead = copy_of(self.store)
             store._clock = clock
         else:
             shutil.copytree(self.home / "bucket", home / "bucket", copy_function=shutil.copy2)
-            store = _on_disk(home)
+            store = _on_disk(home, clock)
         hosts = [_moved(each, home, clock) for each in (self.host, self.other)]
         return replace(
             self,
@@ -101,10 +115,10 @@ class Yard:
     def leave_orphans(self) -> frozenset[str]:
         """Uploads of a push of which nobody remembers anything; their keys."""
         lost = self.host.copied_to(self.home / "lost")
-        assert isinstance(self.store, MemoryStore | LocalStore)
         before = set(keys_in(self.store))
         lost.checkpoint("ckpt-lost", {"chunk": noise(PACK_BELOW, "lost"), "small": b"lost"})
-        fail_at_the_manifest(lost, self.store)  # type: ignore[arg-type]  # any store will do
+        with suppress(Unavailable):
+            lost.push(Odd(self.store, at_the_manifest))
         shutil.rmtree(lost.home)
         return frozenset(set(keys_in(self.store)) - before)
 
@@ -137,10 +151,33 @@ class Yard:
         assert set(keys_in(self.store)) == needed(self.store)
 
 
+def at_the_manifest(_number: int, call: Call) -> Verdict:
+    """Where a push fails that leaves all of its data behind."""
+    manifest = call.method == "put" and call.key.startswith(keys.MANIFESTS)
+    return unavailable(call) if manifest else None
+
+
+class Sleeping(FaultyStore):
+    """For a process that is stopped before its deletions, and goes on when it is woken."""
+
+    def __init__(self, inner: ObjectStore) -> None:
+        super().__init__(inner)
+        self.doomed: list[str] = []
+
+    def delete(self, keys: Iterable[str]) -> None:
+        self.doomed += keys
+
+    def stat(self, key: str) -> ObjectInfo:
+        if key in self.doomed:
+            raise NotFound(self.name, "stat", key, "it is as good as deleted")
+        return super().stat(key)
+
+    def wake(self) -> None:
+        super().delete(self.doomed)
+
+
 def a_host(home: Path, name: str, clock: Clock, policy: Policy) -> Host:
-    return Host(
-        home=home / name, node=name, machine=name, now=clock, retention=policy, parallel=1
-    )
+    return Host(home=home / name, node=name, machine=name, now=clock, retention=policy, parallel=1)
 
 
 def _moved(host: Host, home: Path, clock: Clock) -> Host:
@@ -149,9 +186,9 @@ def _moved(host: Host, home: Path, clock: Clock) -> Host:
     return replace(moved, now=clock)
 
 
-def _on_disk(home: Path) -> LocalStore:
+def _on_disk(home: Path, clock: Clock) -> Ahead:
     (home / "bucket").mkdir(parents=True, exist_ok=True)
-    return LocalStore(home / "bucket")
+    return Ahead(LocalStore(home / "bucket"), clock)
 
 
 def keys_in(store: ObjectStore) -> list[str]:

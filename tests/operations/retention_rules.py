@@ -71,18 +71,7 @@ class Rules:
         return len(newer) >= max(1, self.policy.min_count)
 
     def _way(self) -> list[Entry]:
-        """The whole ones that the latest came by."""
-        return [each for each in self.entries if each.state != "bad" and self._is_on_way(each)]
-
-    def _is_on_way(self, entry: Entry) -> bool:
-        timeline, bound = self.head.timeline, self.head.next_seq
-        while entry.timeline != timeline:
-            (begun,) = (each for each in self.head.timelines if each.id == timeline)
-            if begun.parent is None or begun.parent.checkpoint is None:
-                return False
-            timeline = begun.parent.timeline
-            bound = min(bound, keys.seq(begun.parent.checkpoint))
-        return entry.seq <= bound
+        return [each for each in way_of(self.head, self.entries) if each.state != "bad"]
 
     def _is_named(self, entry: Entry) -> bool:
         return any(
@@ -101,9 +90,26 @@ class Rules:
     def _is_newest_of(self, entry: Entry, period: str) -> bool:
         """Of one of the newest hours, days, weeks or months that have a checkpoint."""
         of, most = _PERIODS[period], getattr(self.policy, period)
-        newest = {of(each.at): each for each in sorted(self._way(), key=lambda each: each.seq)}
+        newest = {of(each.at): each for each in self._way()}
         chosen = sorted(newest.values(), key=lambda each: each.seq, reverse=True)[:most]
         return any(each.id == entry.id for each in chosen)
+
+
+def way_of(head: Head, entries: Sequence[Entry]) -> list[Entry]:
+    """What the latest came by, and itself, oldest first."""
+    on_way = [each for each in entries if _is_on_way(head, each)]
+    return sorted(on_way, key=lambda each: each.seq)
+
+
+def _is_on_way(head: Head, entry: Entry) -> bool:
+    timeline, bound = head.timeline, head.next_seq
+    while entry.timeline != timeline:
+        (begun,) = (each for each in head.timelines if each.id == timeline)
+        if begun.parent is None or begun.parent.checkpoint is None:
+            return False
+        timeline = begun.parent.timeline
+        bound = min(bound, keys.seq(begun.parent.checkpoint))
+    return entry.seq <= bound
 
 
 def needed(repository: Repository, head: Head) -> frozenset[str]:

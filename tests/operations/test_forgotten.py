@@ -16,6 +16,7 @@ from ckptsync.errors import (
     CheckpointNotFound,
     CkptsyncError,
     IntegrityError,
+    UnpushedWork,
 )
 from ckptsync.model import CheckpointId, Role, ignore
 from ckptsync.operations.doctor_repository import repository as examined
@@ -580,6 +581,18 @@ def test_a_pull_that_cannot_be_finished_any_more_says_what_to_do(world: World) -
     assert "--checkpoint latest" in caught.value.hint
     assert world.b.restore(world.store).entry == world.all[LATEST]
     assert world.b.pull(world.store, wanted(explicit=False)) is not None
+
+
+def test_a_pull_over_what_the_bucket_has_forgotten_says_so(world: World) -> None:
+    """It was pushed from here; whether anything newer makes up for it only people can tell."""
+    *_, first, latest = world.all
+    edit_head(world.store, latest=first.id)
+    forget(world.store, latest.id)
+
+    with pytest.raises(UnpushedWork, match="is not in s3://dr/orders any more"):
+        world.a.pull(world.store, wanted())
+
+    assert world.a.restore(world.store, wanted(force=True)).entry.id == first.id
 
 
 # Standbys

@@ -1,11 +1,20 @@
 """The way of the active timeline, and what may be called the latest, as tables."""
 
+from collections.abc import Iterator
 from typing import Literal
 
 import pytest
 
+from ckptsync.model import CheckpointId
 from ckptsync.repository.head import Entry, Fork, Head, Timeline
-from ckptsync.repository.timelines import latest_fault, on_path, path
+from ckptsync.repository.timelines import (
+    fork,
+    latest_fault,
+    newest_live,
+    on_path,
+    path,
+    with_latest,
+)
 from tests.repository.samples import NOW, a_head, an_entry, an_id
 
 Forks = tuple[tuple[int, int, int], ...]
@@ -114,3 +123,31 @@ def test_latest_is_null_only_where_no_checkpoint_on_the_path_is_live() -> None:
 
     assert latest_fault(fine, None) is None
     assert latest_fault(forgotten, None) == f"latest is null, though checkpoint {an_id(4)} is live"
+
+
+def test_a_fork_at_what_was_forgotten_leads_to_what_was_before_it() -> None:
+    head = a_forked_head(None, entries=(an_entry(3),))
+
+    assert fork(head, an_id(7)) == Fork(timeline=1, checkpoint=an_id(7))
+    assert path(a_forked_head(None, ((2, 1, 7),), active=2)) == {2: 99, 1: 7}
+
+
+@pytest.mark.parametrize("unknown", [None, an_id(100), an_id(7, timeline=2)])
+def test_a_fork_at_what_was_never_there_begins_at_nothing(unknown: CheckpointId | None) -> None:
+    assert fork(a_forked_head(None), unknown) == Fork(timeline=1, checkpoint=None)
+
+
+def test_the_newest_live_one_is_looked_for_only_as_far_as_it_takes() -> None:
+    """Each page that lies further back is a request."""
+    retired = an_entry(9).model_copy(update={"state": "retired"})
+    beyond = an_entry(8, timeline=3)
+
+    def entries() -> Iterator[Entry]:
+        yield from (retired, beyond, an_entry(5))
+        pytest.fail("a page was read for nothing")
+
+    head = a_forked_head(None, ((3, 1, 2),))
+
+    assert newest_live(head, entries()) == an_entry(5)
+    assert with_latest(head, entries()).latest == an_id(5)
+    assert with_latest(head.model_copy(update={"latest": an_id(5)}), ()).latest is None
