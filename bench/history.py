@@ -1,15 +1,24 @@
-"""Buckets with a long history, as thousands of pushes leave them.
+"""Push checkpoint after checkpoint in one process, and let days pass for what is retired.
 
-Every checkpoint is pushed by ckptsync itself, in this process. Most of what a push takes where head
-is full goes into head; so head is kept short while the history grows, and at the end is given back
-what it would hold by then, and the pages that it would name.
+python -m bench.history CONFIG --grow 10000
+
+Every checkpoint is pushed by ckptsync itself. Most of what a push takes where head is full goes
+into head; so head is kept short while the history grows, and at the end is given back what it would
+hold by then, and the pages that it would name.
 """
 
+import argparse
 import os
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Final
 
+from ckptsync import log
+from ckptsync.cli.wiring import wire
+from ckptsync.config.load import load
 from ckptsync.model import ignore
 from ckptsync.operations.pipeline import Pipeline
 from ckptsync.operations.push import push
@@ -24,6 +33,20 @@ _STATE_SIZE: Final = 512
 _SHORT: Final = 32
 """Entries of a head that is kept short."""
 _LONG_AGO: Final = timedelta(days=2)
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    log.configure(json=None, level="error")
+    config = load(options.config)
+    (name,) = config.pipelines
+    with wire(config, name, threading.Event()) as pipeline:
+        if options.grow:
+            grow(pipeline, options.grow)
+        else:
+            push_new(pipeline)
+            age_retired(pipeline)
+    return 0
 
 
 def push_new(pipeline: Pipeline) -> None:
@@ -96,3 +119,19 @@ def _swap(pipeline: Pipeline, decide: Callable[[HeadAt], Head]) -> None:
 
 def _repository(pipeline: Pipeline) -> Repository:
     return Repository(store=pipeline.store, descriptor=descriptors.read(pipeline.store))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench.history", description=__doc__)
+    parser.add_argument("config", type=Path, metavar="CONFIG")
+    parser.add_argument(
+        "--grow",
+        type=int,
+        metavar="NUMBER",
+        help="to an empty bucket; default: one, and what is retired is so for two days",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

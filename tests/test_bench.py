@@ -3,16 +3,24 @@
 import json
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from bench import document, memory, report, workloads
+from bench import document, history, memory, pruning, report, sweep, workloads
 from bench.document import NoMarkers
 from bench.rounds import Sample, Step, WrongBytes, play
 from bench.server import seaweedfs
 from bench.tools import Tool
 from bench.workloads import Workload
+from ckptsync.repository import catalog, keys
+from ckptsync.repository.repository import read_head
+from ckptsync.repository.retention import Policy
+from ckptsync.stores.memory import MemoryStore
+from tests.operations.forgetting import entries_of
+from tests.operations.invariants import require_sound
+from tests.pipelines import Host
 
 TINY = Workload(name="tiny", files=20, size=100, changing=3)
 TOOLS = {"ckptsync", "rclone-feldera", "rclone-tuned", "s5cmd", "aws s3 sync"}
@@ -43,6 +51,69 @@ def test_the_bench_measures_every_step_of_every_tool(tmp_path: Path) -> None:
     assert page.read_text().startswith("before\n")
     assert page.read_text().endswith("\nafter\n")
     assert all(f"| {tool} |" in page.read_text() for tool in TOOLS)
+
+
+def test_every_kind_of_prune_is_measured_with_each_number_of_checkpoints(tmp_path: Path) -> None:
+    samples, page = tmp_path / "samples.json", tmp_path / "page.md"
+    page.write_text("before\n<!-- sweep begins --><!-- sweep ends -->\nafter\n")
+
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "bench.sweep", "--checkpoints", "3", "40", "--runs=1"),
+            *(f"--work={tmp_path}", f"--json={samples}", f"--markdown={page}"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(samples.read_text())
+    assert {(each["checkpoints"], each["step"]) for each in measured} == {
+        (checkpoints, step) for checkpoints in (3, 40) for step in pruning.Step
+    }
+    requests = {(each["checkpoints"], each["step"]): each["requests"] for each in measured}
+    assert requests[40, pruning.Step.FIRST] - requests[3, pruning.Step.FIRST] == 37
+    assert requests[40, pruning.Step.TURN] == requests[3, pruning.Step.TURN] > 0
+    assert page.read_text().startswith("before\n")
+    assert page.read_text().endswith("\nafter\n")
+    assert all(f"| {step} |" in page.read_text() for step in pruning.Step)
+
+
+def test_a_history_that_was_grown_is_as_pushes_leave_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog, "SPILL_ABOVE", 70)
+    monkeypatch.setattr(catalog, "SPILL", 32)
+    store, host, number = MemoryStore(), Host(home=tmp_path), 71
+    host.root.mkdir(parents=True)
+
+    with host.running(store) as pipeline:
+        history.grow(pipeline, number)
+        history.push_new(pipeline)
+
+    head = read_head(store).head
+    assert [entry.seq for entry in entries_of(store)] == list(range(1, number + 2))
+    assert [(page.seq, page.count) for page in head.pages] == [((1, 32), 32)]
+    assert len(list(store.walk(keys.PACKS))) == number + 1
+    require_sound(store)
+
+
+def test_what_was_retired_just_now_is_so_for_a_day_and_more(tmp_path: Path) -> None:
+    store, host = MemoryStore(), Host(home=tmp_path)
+    host.root.mkdir(parents=True)
+    pruner = Host(
+        home=tmp_path / "other", node="other", retention=Policy(min_count=2, min_age=timedelta(0))
+    )
+    with host.running(store) as pipeline:
+        history.grow(pipeline, 3)
+        oldest = entries_of(store)[0].id
+        assert pruner.prune(store).retired == [oldest]
+
+        history.age_retired(pipeline)
+
+    assert pruner.prune(store).forgotten == [oldest]
 
 
 def test_a_tool_that_does_not_pull_what_it_pushed_is_found_out(tmp_path: Path) -> None:
@@ -104,6 +175,25 @@ def test_each_figure_is_the_median_of_its_runs() -> None:
 
     assert report.medians(samples, lambda sample: sample.seconds) == {
         "tiny: push": {"ckptsync": 2.0}
+    }
+
+
+def test_each_figure_of_a_prune_is_the_median_of_its_runs() -> None:
+    samples = [
+        pruning.Sample(
+            checkpoints=1000,
+            step=pruning.Step.TURN,
+            run=run,
+            seconds=seconds,
+            cpu_seconds=1.0,
+            peak_rss=1,
+            requests=1,
+        )
+        for run, seconds in enumerate((9.0, 1.0, 2.0))
+    ]
+
+    assert sweep.medians(samples, lambda sample: sample.seconds) == {
+        "1,000 checkpoints": {pruning.Step.TURN: 2.0}
     }
 
 

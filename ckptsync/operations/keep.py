@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from ckptsync.errors import Refused
+from ckptsync.errors import ConfigError, Refused
 from ckptsync.operations import resolve
 from ckptsync.operations.orders import Keep, Unkeep
 from ckptsync.operations.pipeline import Pipeline
@@ -35,12 +35,20 @@ class LetGo:
 def keep(pipeline: Pipeline, order: Keep) -> KeptAs:
     """Name a checkpoint, so that retention leaves it alone; bring it back if it was retired.
 
-    Raises CheckpointNotFound; Refused for one that was found damaged, and for a name that keeps
-    another; what `open_for_tidying` raises; CannotTell.
+    Raises CheckpointNotFound; Refused for one that was found damaged, for a name that keeps
+    another, and for a time that has passed; ConfigError for what is no name; what
+    `open_for_tidying` raises; CannotTell.
     """
+    _require_name(order.name)
     tidying = open_for_tidying(pipeline)
     repository = tidying.repository
     now = pipeline.store.now()
+    if order.until is not None and order.until <= now:
+        raise Refused(
+            f"{order.until:%Y-%m-%d %H:%M:%S%z} has passed by the clock of {pipeline.store.name}: "
+            "a keep until then would protect nothing",
+            hint="is this host's clock right? Else name a later time",
+        )
     kept: list[KeptAs] = []
 
     def decide(old: HeadAt) -> Head | None:
@@ -80,6 +88,14 @@ def unkeep(pipeline: Pipeline, order: Unkeep) -> LetGo:
 
     tidying.register.change(decide, as_writer=False, landed=lambda _head: False)
     return LetGo(name=order.name, checkpoint=checkpoint)
+
+
+def _require_name(name: str | None) -> None:
+    if name is not None and keeps.NAME_PATTERN.fullmatch(name) is None:
+        raise ConfigError(
+            f"{name!r:.80} is no name: it has to be of 1 to 64 letters, digits, '.', '_' and '-', "
+            "and begin with a letter or a digit"
+        )
 
 
 def _wanted(repository: Repository, head: Head, wanted: str) -> Entry:

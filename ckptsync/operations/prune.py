@@ -106,7 +106,7 @@ def prune(pipeline: Pipeline, order: Prune, *, progress: Progress) -> PruneRepor
 
 def _report(meant: Plan, index: Index, swept: Swept, started: float) -> PruneReport:
     """By what holds at the end: an answer may have been lost, and others may have been at it."""
-    states = {CheckpointId(each.id): each.state for each in index.rows()}
+    states = index.states()
     counts = Counter(states.values())
     return PruneReport(
         retired=[each for each in sorted(meant.retire) if states.get(each) == "retired"],
@@ -177,7 +177,7 @@ def _retained(
     repository: Repository, index: Index, head: Head, plan: Plan, policy: Policy, now: datetime
 ) -> Head | None:
     """The head in which the rules hold; None if it is that already."""
-    there = {row.id for row in index.rows()} - plan.forget
+    there = index.states().keys() - plan.forget
     concerned = plan.retire | plan.revive | plan.forget
     edited = pages.edited(repository, head, concerned, _edit(plan, now))
     # Until a head names them nothing refers to them, and that need not come to pass.

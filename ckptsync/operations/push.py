@@ -182,7 +182,9 @@ class _Push:
         self._writable = writable
         self._pinned = pinned
         self._new_timeline = new_timeline
-        self._journal = UploadJournal(pipeline.state.database, writable.descriptor.repository_id)
+        repository_id = writable.descriptor.repository_id
+        self._journal = UploadJournal(pipeline.state.database, repository_id)
+        self._index = Index(pipeline.state.database, repository_id)
 
     def commit(self, head: Head, progress: Retraceable) -> Entry:
         """Upload, store the manifest and swap head, again and again until it holds."""
@@ -235,6 +237,7 @@ class _Push:
         del known, contents
         data = manifest.encode(assembled.manifest)
         key = keys.manifest(assembled.manifest.checkpoint)
+        self._index.note_unreferenced([(key, len(data))], due=at)  # until head names it
         sink.put(key, data)
         attempt = Attempt(
             manifest=assembled.manifest,
@@ -306,8 +309,7 @@ class _Push:
         _note_pushed(self._pipeline, entry, self._pinned.checkpoint)
         uploads = self._journal.sizes().items()
         needless = [(key, size) for key, size in uploads if key not in used]
-        index = Index(self._pipeline.state.database, self._writable.descriptor.repository_id)
-        index.note_unreferenced(needless, due=entry.at)
+        self._index.note_unreferenced(needless, due=entry.at)
         self._journal.clear()
         log.info(
             "checkpoint.committed",

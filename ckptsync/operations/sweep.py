@@ -14,7 +14,7 @@ import structlog
 from ckptsync.errors import Refused
 from ckptsync.model import Progress
 from ckptsync.operations.deleting import delete
-from ckptsync.operations.indexing import bring_up
+from ckptsync.operations.indexing import READER_GRACE, bring_up
 from ckptsync.operations.orphans import NOTHING, Amount, Orphans, look_for_orphans
 from ckptsync.operations.pipeline import Pipeline
 from ckptsync.operations.tidying import Tidying, require_writer
@@ -118,7 +118,12 @@ def _orphans(
             hint="was head.json replaced by an older one? If all that may go: "
             "ckptsync prune --orphans --yes",
         )
-    index.note_unreferenced(orphans.found, due=now)
+    for page in (True, False):
+        # Another node may have replaced a page just now: readers of an older head still want it.
+        index.note_unreferenced(
+            (each for each in orphans.found if each[0].startswith(keys.CATALOG) is page),
+            due=now + READER_GRACE if page else now,
+        )
     return orphans
 
 
@@ -205,6 +210,8 @@ def _doomed(
     due = index.unreferenced(due=now, limit=condemned.MOST + len(explained))
     due = tuple(each for each in due if each[0] not in explained)[: condemned.MOST]
     free = set(index.unused([key for key, _size in due]))
+    if all(key.startswith(keys.CONDEMNED) for key in free):
+        return ()  # to delete a list takes another, which drops a list from head, for ever so
     # Manifests first: where one is, what it refers to is not gone already.
     return sorted(
         (each for each in due if each[0] in free),

@@ -121,6 +121,10 @@ class Index:
         """The newest comes first."""
         return self._select("ORDER BY seq DESC, id")
 
+    def states(self) -> Mapping[str, str]:
+        """`live`, `retired` or `bad`, of every checkpoint by its id."""
+        return dict(self._database.query("SELECT id, state FROM entry"))
+
     def unread(self) -> tuple[Row, ...]:
         """Those whose manifest's objects are not here yet, the oldest first."""
         return self._select("WHERE NOT read ORDER BY seq, id")

@@ -12,6 +12,14 @@ from ckptsync.state.history import Outcome, Run, RunId
 NOON: Final = datetime(2026, 11, 20, 12, tzinfo=UTC)
 _CHECKPOINT: Final = {"id": "0001-00000001-0123456789ab", "engine_id": "step-1"}
 _ID: Final = _CHECKPOINT["id"]
+_IDLE: Final[dict[str, Any]] = {
+    "retired": [],
+    "revived": [],
+    "forgotten": [],
+    "deleted_objects": 0,
+    "deleted_bytes": 0,
+    "left_to_others": False,
+}
 
 
 def _told(details: Any) -> str | None:
@@ -54,6 +62,27 @@ def _told(details: Any) -> str | None:
         ({"already": True, "quarantine": None}, None),
         ({"epoch": 4, "latest": _ID, "checkpoints": 2}, "head names 2 checkpoints at epoch 4"),
         ({"epoch": 4, "latest": _ID, "gone": []}, f"goes on from {_ID} at epoch 4"),
+        ({**_IDLE}, "there was nothing to prune"),
+        ({**_IDLE, "left_to_others": True}, "left to a node that may delete"),
+        (
+            {
+                **_IDLE,
+                "retired": [_ID],
+                "revived": [_ID],
+                "forgotten": [_ID, _ID],
+                "deleted_objects": 3,
+                "deleted_bytes": 9421,
+            },
+            "retired 1, brought back 1, forgot 2, deleted 3 objects (9.2 KiB)",
+        ),
+        ({**_IDLE, "deleted_objects": 1, "deleted_bytes": 10}, "deleted 1 object (10 B)"),
+        ({"name": "mine", "checkpoint": _CHECKPOINT, "already": False}, f"{_ID} is kept as 'mine'"),
+        ({"name": "mine", "checkpoint": _CHECKPOINT, "already": True}, f"{_ID} was kept as 'mine'"),
+        (
+            {"name": "mine", "checkpoint": _ID, "already": False},
+            f"'mine' no longer keeps {_ID}",
+        ),
+        ({"name": "mine", "checkpoint": None, "already": True}, "there was no keep 'mine'"),
         ({"what": "a later version left"}, None),
         (["nothing", "known"], None),
     ],

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from ckptsync.model import CheckpointId
 from ckptsync.repository.head import Entry, Head
 from ckptsync.stores.base import ObjectStore
+from tests.operations.forgetting import repository_of
 from tests.operations.invariants import Seen, require_sound
 from tests.operations.retention_rules import State, way_of
 
@@ -36,6 +37,10 @@ class Ledger:
     accounts: dict[CheckpointId, Account] = field(default_factory=dict)
     kept: dict[str, tuple[CheckpointId, datetime | None]] = field(default_factory=dict)
     """Expired ones too."""
+    users: dict[str, set[tuple[int, int]]] = field(default_factory=dict)
+    """Timeline and seq of all checkpoints that ever referred to an object."""
+    damaged: bool = False
+    """Whether any checkpoint ever was."""
     seen: Seen | None = None
 
     @property
@@ -68,8 +73,12 @@ class Ledger:
             assert self.seen is None
             return ()
         found = {entry.id: entry for entry in seen.entries}
-        states = {id: found[id].state if id in found else None for id in self.accounts}
-        expected = [{id: each.get(id, its.state) for id, its in self.accounts.items()} for each in fated]
+        states: dict[CheckpointId, State] = {
+            id: found[id].state if id in found else None for id in self.accounts
+        }
+        expected = [
+            {id: each.get(id, its.state) for id, its in self.accounts.items()} for each in fated
+        ]
         assert states in expected, "checkpoints are not in the states that they should be in"
         self._book(fated[expected.index(states)], at)
         for id, its in self.accounts.items():
@@ -82,9 +91,28 @@ class Ledger:
         way = [each for each in way_of(seen.head, seen.entries) if each.state == "live"]
         assert seen.head.latest == (way[-1].id if way else None)
         assert _valid(_names(seen.head), self.store.now()) == self.valid()
+        for id in new:
+            for stored in repository_of(self.store).manifest(found[id]).objects:
+                place = (found[id].timeline, found[id].seq)
+                self.users.setdefault(stored.key, set()).add(place)
+        self.damaged |= "bad" in states.values()
         self.accounts |= {id: Account(name=found[id].engine_id, state="live") for id in new}
         self.seen = seen
         return new
+
+    def lies_between_users(self, key: str) -> bool:
+        """Whether a checkpoint that is there has older and newer users of an object around it.
+
+        So long it stays, though nothing refers to it. That takes damage: only then a push goes on
+        from an older checkpoint of its own timeline.
+        """
+        users = self.users.get(key, set())
+        between = (
+            min(seqs) <= entry.seq <= max(seqs)
+            for entry in self.entries
+            if (seqs := [seq for timeline, seq in users if timeline == entry.timeline])
+        )
+        return self.damaged and any(between)
 
     def _changes(self, fates: Fates) -> Fates:
         return {id: fate for id, fate in fates.items() if self.accounts[id].state != fate}

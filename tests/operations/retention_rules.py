@@ -1,4 +1,4 @@
-"""The rules of retention once more, as an operator would read them: slow, plain, and only for tests.
+"""The rules of retention once more, as an operator would read them: slow and plain, for tests.
 
 Nothing here is shared with what it is held against: each rule is asked of each checkpoint, with all
 the others at hand.

@@ -1,6 +1,5 @@
 """What prune does to head, what it refuses, and on whose behalf it may do it at all."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -8,37 +7,26 @@ from pathlib import Path
 import pytest
 
 from ckptsync.errors import (
-    AccessDenied,
     CheckpointNotFound,
     CkptsyncError,
     Diverged,
     Fenced,
     ForeignWriter,
-    HeadLost,
-    IntegrityError,
     Refused,
     RollbackDetected,
     Stopped,
-    StoreError,
-    Unavailable,
-    UnfitStore,
 )
-from ckptsync.model import CheckpointId, Role
-from ckptsync.operations import heartbeat
-from ckptsync.repository import head as heads
-from ckptsync.repository import keys, nodes
-from ckptsync.repository.head import Entry
+from ckptsync.model import Role
+from ckptsync.operations import heartbeat, roles
+from ckptsync.operations.preview import preview
 from ckptsync.repository.retention import Policy
-from ckptsync.stores.base import ObjectInfo, ObjectStore
 from ckptsync.stores.memory import MemoryStore
-from tests.fakes.stores import Call, FaultyStore, LyingStore
-from tests.operations.actors import Odd, Verdict, edit_head
+from tests.fakes.stores import FaultyStore
+from tests.operations.actors import edit_head
 from tests.operations.forgetting import entries_of, into_pages, mark_bad
 from tests.operations.prunings import (
-    AFTER_EVERYTHING,
     KEEP_TWO,
     Yard,
-    keys_in,
     states,
     with_everything,
 )
@@ -56,17 +44,6 @@ def small(disk: Path) -> Yard:
     yard = Yard.at(disk / "yard")
     yard.push_many(5)
     return yard
-
-
-def denied(call: Call) -> AccessDenied:
-    return AccessDenied("s3://dr/orders", call.method, call.key, "403 Forbidden")
-
-
-def denying(method: str, prefix: str) -> Callable[[int, Call], Verdict]:
-    def decide(_number: int, call: Call) -> Verdict:
-        return denied(call) if call.method == method and call.key.startswith(prefix) else None
-
-    return decide
 
 
 # What goes, and when
@@ -147,310 +124,31 @@ def test_a_standby_may_prune_by_hand(small: Yard) -> None:
     assert small.host.push_new("ckpt-9", small.store).engine_id == "ckpt-9"
 
 
-# Never on doubt
-
-
-Damage = Callable[[Yard], object]
-
-
-def the_manifest_is_gone_of(number: int, state: str = "live") -> Damage:
-    def damage(yard: Yard) -> None:
-        entry = _entry(yard, number)
-        if state == "bad":
-            mark_bad(yard.store, entry.id)
-        yard.store.delete([keys.manifest(entry.id)])
-
-    return damage
-
-
-def the_manifest_is_rotten_of(number: int, state: str = "live") -> Damage:
-    def damage(yard: Yard) -> None:
-        entry = _entry(yard, number)
-        if state == "bad":
-            mark_bad(yard.store, entry.id)
-        yard.store.put(keys.manifest(entry.id), b"rot")
-
-    return damage
-
-
-def a_page_is_gone(yard: Yard) -> None:
-    yard.store.delete([yard.head.pages[0].key])
-
-
-def a_page_is_rotten(yard: Yard) -> None:
-    yard.store.put(yard.head.pages[0].key, b"rot")
-
-
-def head_makes_no_sense(yard: Yard) -> None:
-    yard.store.put(keys.HEAD, b"{")
-
-
-def head_is_gone(yard: Yard) -> None:
-    yard.store.delete([keys.HEAD])
-
-
-def latest_is_not_there(yard: Yard) -> None:
-    edit_head(yard.store, latest=CheckpointId("0001-00000009-000000000000"))
-
-
-def latest_is_retired(yard: Yard) -> None:
-    edit_head(yard.store, latest=_entry(yard, 5).id)
-
-
-def there_is_no_latest(yard: Yard) -> None:
-    edit_head(yard.store, latest=None)
-
-
-def the_descriptor_is_gone(yard: Yard) -> None:
-    yard.store.delete([keys.DESCRIPTOR])
-
-
-def a_heartbeat_makes_no_sense(yard: Yard) -> None:
-    yard.store.put(nodes.key("host-z"), b"{")
-
-
-def _entry(yard: Yard, number: int) -> Entry:
-    return next(each for each in entries_of(yard.store) if each.seq == number)
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        pytest.param(the_manifest_is_gone_of(8), id="manifest of a live one gone"),
-        pytest.param(the_manifest_is_rotten_of(8), id="manifest of a live one rotten"),
-        pytest.param(the_manifest_is_gone_of(2), id="manifest of one to be retired gone"),
-        pytest.param(the_manifest_is_gone_of(6), id="manifest of a retired one gone"),
-        pytest.param(the_manifest_is_rotten_of(1), id="manifest of one to be forgotten rotten"),
-        pytest.param(the_manifest_is_gone_of(7, "bad"), id="manifest of a bad one gone"),
-        pytest.param(the_manifest_is_rotten_of(4, "bad"), id="manifest of a bad one rotten"),
-        a_page_is_gone,
-        a_page_is_rotten,
-        head_makes_no_sense,
-        latest_is_not_there,
-        latest_is_retired,
-        there_is_no_latest,
-        the_descriptor_is_gone,
-        a_heartbeat_makes_no_sense,
-    ],
-)
-@pytest.mark.parametrize("scheduled", [False, True], ids=["by hand", "scheduled"])
-def test_nothing_goes_where_it_cannot_be_told_what_is_needed(
-    yard: Yard, damage: Damage, scheduled: bool
-) -> None:
-    _forget_the_manifests(yard)
-    damage(yard)
+def test_a_preview_tells_what_a_prune_then_does_and_changes_nothing(yard: Yard) -> None:
     before = snapshot(yard.store)
-
-    with pytest.raises(IntegrityError) as caught:
-        yard.host.prune(yard.store, orphans=True, insist=True, scheduled=scheduled)
-
-    assert caught.value.exit_code == 12
-    assert caught.value.hint
+    store = FaultyStore(yard.store)
+    with yard.host.running(store) as pipeline:
+        told = preview(pipeline)
+    assert {call.method for call in store.calls} <= {"get", "walk", "now"}
     assert snapshot(yard.store) == before
 
+    report = yard.host.prune(yard.store)
 
-def test_nothing_goes_where_head_is_gone(yard: Yard) -> None:
-    head_is_gone(yard)
-    before = snapshot(yard.store)
-
-    for host in (yard.host, yard.other):
-        with pytest.raises(HeadLost):
-            host.prune(yard.store, orphans=True, insist=True)
-
-    assert snapshot(yard.store) == before
+    assert sorted(told.plan.retire) == report.retired
+    assert sorted(told.plan.revive) == report.revived
+    assert sorted(told.plan.forget) == report.forgotten
+    assert told.refusal is None
+    assert [each.checkpoint.seq for each in told.verdicts] == list(range(9, 0, -1))
 
 
-def test_nothing_goes_where_a_manifest_vanished_that_the_index_has_read(yard: Yard) -> None:
-    """It is known what it referred to: that stays, as does what belongs to the others."""
-    yard.host.prune(yard.store)
-    the_manifest_is_gone_of(8)(yard)
-    entry = _entry(yard, 8)
-    before = set(keys_in(yard.store))
+def test_a_preview_tells_of_what_would_be_refused(disk: Path) -> None:
+    yard = with_many(disk, 23)
 
-    yard.clock.passes(hours=2)
-    yard.host.prune(yard.store, orphans=True)
-
-    assert set(keys_in(yard.store)) == before
-    assert entry.id in {each.id for each in entries_of(yard.store)}
-
-
-def _forget_the_manifests(yard: Yard) -> None:
-    """So that all are read from the bucket, as another machine would."""
     with yard.host.running(yard.store) as pipeline:
-        pipeline.state.database.query("SELECT 1")
-        with pipeline.state.database.transaction() as transaction:
-            transaction.execute("DELETE FROM manifest")
+        told = preview(pipeline)
 
-
-class Halfway(FaultyStore):
-    """Its listing of one place ends in the middle, as when the network goes away."""
-
-    def __init__(self, inner: ObjectStore, prefix: str) -> None:
-        super().__init__(inner)
-        self._prefix = prefix
-
-    def walk(self, prefix: str) -> Iterator[ObjectInfo]:
-        found = list(super().walk(prefix))
-        if prefix != self._prefix:
-            yield from found
-            return
-        yield from found[: len(found) // 2]
-        raise Unavailable(self.name, "list", prefix, "connection reset")
-
-
-@pytest.mark.parametrize("prefix", ["chunks/", "packs/", "manifests/", "catalog/", "condemned/"])
-def test_no_object_goes_after_a_listing_that_fails_half_way(yard: Yard, prefix: str) -> None:
-    before = set(keys_in(yard.store))
-
-    with pytest.raises(Unavailable):
-        yard.host.prune(Halfway(yard.store, prefix), insist=True)
-
-    assert before <= set(keys_in(yard.store))
-    yard.require_sound()
-    yard.host.prune(yard.store)
-    yard.settle()
-    yard.require_tidy()
-
-
-def test_nothing_changes_after_a_listing_of_the_heartbeats_that_fails_half_way(
-    yard: Yard,
-) -> None:
-    with yard.other.running(yard.store) as pipeline:
-        heartbeat.beat(pipeline, warm=_entry(yard, 2).id)
-    before = snapshot(yard.store)
-
-    with pytest.raises(Unavailable):
-        yard.host.prune(Halfway(yard.store, nodes.PREFIX), insist=True)
-
-    assert snapshot(yard.store) == before
-
-
-# What it may not do
-
-
-def test_by_hand_a_node_that_may_not_delete_is_told_so_and_changes_nothing(yard: Yard) -> None:
-    before = snapshot(yard.store)
-
-    for _ in range(2):  # by hand it is tried again each time
-        odd = Odd(yard.store, denying("delete", ""))
-        with pytest.raises(AccessDenied) as caught:
-            yard.host.prune(odd, insist=True)
-        assert any(call.method == "delete" for call in odd.calls)
-
-    assert caught.value.exit_code == 14
-    assert "pruning is the job of a node that may delete" in (caught.value.hint or "")
-    assert snapshot(yard.store) == before
-    assert yard.head.revision == heads.decode(before[keys.HEAD], "").revision
-
-
-def test_a_primary_that_may_not_delete_leaves_it_to_others_and_asks_again_a_day_later(
-    yard: Yard,
-) -> None:
-    before = snapshot(yard.store)
-    assert yard.host.prune(Odd(yard.store, denying("delete", "")), scheduled=True).left_to_others
-
-    for _ in range(4):
-        yard.clock.passes(hours=5.9)
-        store = FaultyStore(yard.store)
-        assert yard.host.prune(store, scheduled=True).left_to_others
-        assert store.calls == []
-    assert snapshot(yard.store) == before
-
-    yard.clock.passes(hours=0.5)
-    assert not yard.host.prune(yard.store, scheduled=True).left_to_others
-    assert states(yard.store) == AFTER_EVERYTHING
-
-
-def test_a_primary_that_was_allowed_to_delete_by_hand_prunes_by_itself_again(small: Yard) -> None:
-    assert small.host.prune(Odd(small.store, denying("delete", "")), scheduled=True).left_to_others
-    small.host.prune(small.store)
-    small.push_new("ckpt-0006")
-
-    report = small.host.prune(small.store, scheduled=True)
-
-    assert not report.left_to_others
-    assert len(report.retired) == 1
-
-
-@pytest.mark.parametrize("scheduled", [False, True], ids=["by hand", "scheduled"])
-@pytest.mark.parametrize(
-    ("method", "prefix"),
-    [
-        ("put", keys.HEAD),
-        ("put", keys.CATALOG),
-        ("put", keys.CONDEMNED),
-        ("walk", keys.CHUNKS),
-        ("walk", nodes.PREFIX),
-        ("get", keys.CATALOG),
-        ("get", keys.MANIFESTS),
-    ],
-)
-def test_where_something_else_is_denied_no_object_goes(
-    yard: Yard, method: str, prefix: str, scheduled: bool
-) -> None:
-    _forget_the_manifests(yard)
-    before = snapshot(yard.store)
-
-    with pytest.raises(AccessDenied) as caught:
-        yard.host.prune(Odd(yard.store, denying(method, prefix)), scheduled=scheduled)
-
-    assert caught.value.exit_code == 14
-    assert before.keys() <= snapshot(yard.store).keys()
-    yard.require_sound()
-    yard.clock.passes(hours=1)
-    yard.host.prune(yard.store, scheduled=scheduled)
-    assert states(yard.store) == AFTER_EVERYTHING
-    yard.settle()
-    yard.require_tidy()
-
-
-def test_deletions_that_are_denied_one_by_one_are_an_error_and_end_it(yard: Yard) -> None:
-    """A bucket may protect a part of what lies in it."""
-    before = snapshot(yard.store)
-
-    with pytest.raises(AccessDenied) as caught:
-        yard.host.prune(Odd(yard.store, denying("delete", "manifests/")))
-
-    assert caught.value.exit_code == 14
-    assert before.keys() <= snapshot(yard.store).keys()
-    yard.require_sound()
-    assert yard.host.prune(yard.store, scheduled=True).left_to_others
-    yard.clock.passes(hours=24)
-    yard.host.prune(yard.store, scheduled=True)
-    yard.settle()
-    yard.require_tidy()
-
-
-class Keeping(FaultyStore):
-    """Answers that it deleted, and did not."""
-
-    def delete(self, keys: object) -> None:
-        del keys
-
-
-def test_a_store_that_only_says_that_it_deletes_is_found_out(yard: Yard) -> None:
-    before = snapshot(yard.store)
-
-    with pytest.raises(StoreError, match="it is still there") as caught:
-        yard.host.prune(Keeping(yard.store))
-
-    assert caught.value.key in before
-    assert caught.value.key in str(caught.value)
-    assert before.keys() <= snapshot(yard.store).keys()
-    yard.host.prune(yard.store)
-    yard.settle()
-    yard.require_tidy()
-
-
-def test_a_store_that_ignores_conditions_is_not_pruned(yard: Yard) -> None:
-    before = snapshot(yard.store)
-    yard.clock.passes(hours=25)  # so that it is looked at anew
-
-    with pytest.raises(UnfitStore) as caught:
-        yard.host.prune(LyingStore(yard.store), insist=True)
-
-    assert caught.value.exit_code == 13
-    assert snapshot(yard.store) == before
+    assert isinstance(told.refusal, Refused)
+    assert len(told.plan.retire) == 21
 
 
 # Much at once
@@ -546,7 +244,7 @@ def test_a_node_that_waits_for_its_operator_prunes_nothing(
     small: Yard, role: Role, error: type[CkptsyncError], scheduled: bool
 ) -> None:
     with small.host.running(small.store) as pipeline:
-        pipeline.state.roles.become(role, reason="a test", at=small.clock())
+        roles.become(pipeline, role, reason="a test")
     before = snapshot(small.store)
     store = FaultyStore(small.store)
 

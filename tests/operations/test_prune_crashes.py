@@ -92,7 +92,7 @@ def test_two_crashes_in_a_row_lose_nothing_either(yard: Yard, disk: Path) -> Non
             crashed += 1
             require_pruned(again)
 
-    assert crashed >= 80
+    assert crashed >= 60, crashed
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["not carried out", "reply lost"])

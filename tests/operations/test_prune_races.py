@@ -1,9 +1,5 @@
 """Prunes, pushes, pulls and takeovers that get in each other's way, at every call of each."""
 
-import shutil
-from contextlib import suppress
-from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,11 +9,8 @@ from ckptsync.operations.prune import PruneReport
 from ckptsync.operations.push import PushReport
 from ckptsync.repository import keys
 from ckptsync.repository.head import Entry
-from ckptsync.repository.retention import Policy
 from ckptsync.stores.base import ObjectStore
-from ckptsync.stores.memory import MemoryStore
-from tests.fakes.stores import FaultyStore
-from tests.operations.actors import Odd, before, take_over
+from tests.operations.actors import Odd, take_over
 from tests.operations.forgetting import entries_of
 from tests.operations.prunings import (
     AFTER_EVERYTHING,
@@ -29,7 +22,7 @@ from tests.operations.prunings import (
     states,
     with_everything,
 )
-from tests.pipelines import contents, noise, wanted
+from tests.pipelines import contents, wanted
 
 
 @pytest.fixture
@@ -137,7 +130,9 @@ def test_a_push_that_holds_old_uploads_at_any_call_of_a_sweep_commits_nothing_th
     refused = 0
     before_ = set(keys_in(pushing.store))
 
-    for left, outcome in meddled(pushing, disk, sweep_by_the_other, lambda each: push(each, each.store)):
+    for left, outcome in meddled(
+        pushing, disk, sweep_by_the_other, lambda each: push(each, each.store)
+    ):
         assert isinstance(outcome, PruneReport), outcome
         assert left.head.latest == entries_of(left.store)[-1].id
         assert entries_of(left.store)[-1].engine_id == "ckpt-0004"

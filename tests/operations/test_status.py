@@ -1,5 +1,6 @@
 """What status says, and what it does not claim to know."""
 
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Final
 import pytest
 
 from ckptsync.errors import (
+    AccessDenied,
     CannotTell,
     CkptsyncError,
     Diverged,
@@ -20,13 +22,18 @@ from ckptsync.errors import (
     Unavailable,
     WrongRepository,
 )
-from ckptsync.model import Role
+from ckptsync.model import Role, ignore
+from ckptsync.operations.carry_out import carry_out
+from ckptsync.operations.orders import Prune
 from ckptsync.operations.pipeline import StandbySettings
 from ckptsync.operations.roles import become
+from ckptsync.operations.standby import Standby
 from ckptsync.operations.status import BucketStatus, Memory, Status, status
 from ckptsync.repository import keys
-from ckptsync.repository.head import Entry
+from ckptsync.repository.head import Entry, Keep
+from ckptsync.repository.repository import read_head
 from ckptsync.state.activation import Activation, Stage
+from ckptsync.state.history import Outcome
 from ckptsync.state.role import RoleChange
 from ckptsync.state.switchover import Handover, HandoverStage
 from ckptsync.state.warm import Warm
@@ -34,7 +41,8 @@ from ckptsync.stores.base import ObjectStore
 from ckptsync.stores.local import LocalStore
 from ckptsync.stores.memory import MemoryStore
 from ckptsync.stores.s3 import S3Options, S3Store
-from tests.operations.actors import Odd, before, take_over
+from tests.operations import forgetting
+from tests.operations.actors import Odd, before, edit_head, take_over
 from tests.pipelines import Host
 from tests.servers import free_ports
 
@@ -352,3 +360,64 @@ def test_a_node_that_was_displaced_while_it_was_down_is_not_shown_as_sound(
 
     with host.running(bucket) as pipeline:
         assert isinstance(status(pipeline).problem, Fenced)
+
+
+def test_checkpoints_are_counted_by_their_state_and_those_kept_by_name(tmp_path: Path) -> None:
+    host, store = Host(home=tmp_path), MemoryStore()
+    first, second, third, _latest = (host.push_new(name, store) for name in "1234")
+    forgetting.retire(store, first.id, second.id)
+    forgetting.mark_bad(store, third.id)
+    for name, until in (("mine", None), ("yours", None), ("theirs", NOON - timedelta(days=4000))):
+        keep = Keep(checkpoint=first.id, by="a test", until=until)
+        edit_head(store, keeps={**read_head(store).head.keeps, name: keep})
+
+    found = _bucket(_status(host, store))
+
+    counts = {state: found.count(state) for state in ("live", "retired", "bad")}
+    assert counts == {"live": 1, "retired": 2, "bad": 1}
+    assert found.kept == 1, "one checkpoint, by two names; a third has expired"
+
+
+def test_the_last_prune_is_told_with_why_it_failed(tmp_path: Path) -> None:
+    host, store = Host(home=tmp_path), MemoryStore()
+    host.push_new("1", store)
+    assert _memory(_status(host, store)).last_prune is None
+    store.put("nodes/host-x.json", b"damaged")
+    with host.running(store) as pipeline, pytest.raises(IntegrityError):
+        carry_out(
+            pipeline,
+            Prune(),
+            standby=Standby(pipeline),
+            withdraw=threading.Event(),
+            progress=ignore,
+        )
+
+    memory = _memory(_status(host, store))
+
+    assert memory.last_prune is not None
+    assert memory.last_prune.outcome is Outcome.FAILED
+    assert "host-x" in (memory.last_prune.details or "")
+    assert not memory.prune_left_to_others
+
+
+def test_a_node_that_may_not_delete_leaves_pruning_to_others_for_a_day(tmp_path: Path) -> None:
+    host, store = Host(home=tmp_path), MemoryStore()
+    host.push_new("1", store)
+    denied = Odd(
+        store,
+        lambda _number, call: (
+            AccessDenied(store.name, "delete", call.key, "not you")
+            if call.method == "delete"
+            else None
+        ),
+    )
+    assert not _memory(_status(host, store)).prune_left_to_others
+    with pytest.raises(AccessDenied):
+        host.prune(denied)
+
+    later = replace(host, now=lambda: datetime.now(UTC) + timedelta(hours=25))
+
+    assert _memory(_status(host, store)).prune_left_to_others
+    assert not _memory(_status(later, store)).prune_left_to_others
+    host.prune(store)
+    assert not _memory(_status(host, store)).prune_left_to_others, "it was allowed since"
