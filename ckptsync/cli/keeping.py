@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from ckptsync.operations.documents import utc
+from ckptsync.moments import utc
 from ckptsync.repository.keeps import NAME_PATTERN
 from ckptsync.units import parse_duration
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from ckptsync.operations.documents import utc
+from ckptsync.moments import utc
 from ckptsync.repository.head import Keep
 
 

@@ -1,7 +1,7 @@
 """Deleting what was condemned, and whether this node may delete at all."""
 
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
@@ -18,6 +18,8 @@ _MAY: Final = "may_delete"
 _MAY_NOT: Final = "may_not_delete"
 _AT_ONCE: Final = 1000
 """Keys that one request may delete on S3."""
+_MOST_KEPT: Final = 8
+"""Keys that cannot be deleted, until all count as such."""
 
 
 def is_left_to_others(pipeline: Pipeline) -> bool:
@@ -44,24 +46,74 @@ def require_delete(pipeline: Pipeline, index: Index) -> None:
 
 
 def delete(
-    pipeline: Pipeline, index: Index, doomed: Sequence[tuple[str, int]], progress: Progress
+    pipeline: Pipeline,
+    index: Index,
+    doomed: Sequence[tuple[str, int]],
+    *,
+    now: datetime,
+    progress: Progress,
 ) -> None:
     """Delete keys, and cross each off once the store has answered that it is gone.
 
-    Progress gets the bytes that are gone. Raises AccessDenied; StoreError also where a key that
-    the store called deleted is still there; Cancelled.
+    One that cannot be deleted keeps no other from it, and is left for a day from `now`, the
+    store's time; only where many cannot, it ends there. Progress gets the bytes that are gone.
+
+    Raises AccessDenied; StoreError also where a key that the store called deleted is still there;
+    Cancelled. Of several keys that cannot be deleted it is the first that is told of.
     """
-    for start in range(0, len(doomed), _AT_ONCE):
-        progress(0)
-        some = doomed[start : start + _AT_ONCE]
-        keys = [key for key, _size in some]
-        try:
-            pipeline.store.delete(keys)
-        except AccessDenied as error:
-            raise _denied(pipeline, index, error) from error
-        _require_gone(pipeline, keys[-1])
-        index.deleted(keys)
-        progress(sum(size for _key, size in some))
+    sizes, kept, gone = dict(doomed), _Kept(), 0
+    try:
+        for start in range(0, len(doomed), _AT_ONCE):
+            progress(0)
+            for some in _deleted(pipeline, [key for key, _ in doomed[start:][:_AT_ONCE]], kept):
+                _require_gone(pipeline, some[-1])
+                index.deleted(some)
+                gone += len(some)
+                progress(sum(sizes[key] for key in some))
+        kept.tell()
+    except AccessDenied as error:
+        if gone or len(doomed) == 1:
+            raise
+        raise _denied(pipeline, index, error) from error
+    finally:
+        index.note_unreferenced(((key, sizes[key]) for key in kept.keys), due=now + _LASTS)
+
+
+class _Kept:
+    """Keys that the store would not delete."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+        self._first: StoreError | None = None
+
+    def add(self, key: str, error: StoreError) -> None:
+        """Raises the first error once there are too many."""
+        self.keys.append(key)
+        self._first = self._first or error
+        if len(self.keys) > _MOST_KEPT:
+            self.tell()
+
+    def tell(self) -> None:
+        """Raises the first error if there was one."""
+        if self._first is not None:
+            raise self._first
+
+
+def _deleted(pipeline: Pipeline, keys: Sequence[str], kept: _Kept) -> Iterator[Sequence[str]]:
+    """Those that the store calls deleted, in parts; halved until a bad key is alone."""
+    try:
+        pipeline.store.delete(keys)
+    except StoreError as error:
+        if error.transient:
+            raise
+        if len(keys) == 1:
+            kept.add(keys[0], error)
+            return
+        half = len(keys) // 2
+        yield from _deleted(pipeline, keys[:half], kept)
+        yield from _deleted(pipeline, keys[half:], kept)
+    else:
+        yield keys
 
 
 def _require_gone(pipeline: Pipeline, key: str) -> None:

@@ -2,15 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import datetime, timedelta
+from typing import Any
 
 from ckptsync.model import LocalCheckpoint
+from ckptsync.moments import utc
 from ckptsync.repository.head import Entry
 from ckptsync.state.history import Run
-
-_FIRST: Final = datetime.min.replace(tzinfo=UTC)
-_LAST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 def checkpoint(of: Entry | LocalCheckpoint) -> Mapping[str, Any]:
@@ -58,17 +56,6 @@ def run(last: Run | None) -> Mapping[str, Any] | None:
 
 def time(at: datetime) -> str:
     return utc(at).isoformat()
-
-
-def utc(at: datetime) -> datetime:
-    """The same moment, whatever offset a bucket gave it.
-
-    Before the year 1 and after 9999, where an offset can lead, it is the first or the last.
-    """
-    try:
-        return at.astimezone(UTC)
-    except OverflowError:
-        return _FIRST if at.year == 1 else _LAST
 
 
 def seconds(duration: timedelta | None) -> float | None:

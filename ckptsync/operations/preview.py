@@ -9,8 +9,8 @@ from ckptsync.operations.foreign import warn_if_foreign
 from ckptsync.operations.indexing import READER_GRACE
 from ckptsync.operations.looking import look_again
 from ckptsync.operations.pipeline import Pipeline
-from ckptsync.operations.prune import objection, require_sound
 from ckptsync.operations.resolve import LATEST
+from ckptsync.operations.retain import objection, require_sound
 from ckptsync.repository import nodes, retention
 from ckptsync.repository.repository import Empty
 from ckptsync.repository.retention import Listed, Plan, Policy, Verdict

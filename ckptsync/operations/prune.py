@@ -6,34 +6,27 @@ was done by then holds, and nothing else happens.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from time import monotonic
-from typing import Final
 
 import structlog
 
-from ckptsync.errors import AccessDenied, CkptsyncError, IntegrityError, Refused
+from ckptsync.errors import AccessDenied, Refused
 from ckptsync.model import CheckpointId, Progress
 from ckptsync.operations.deleting import is_left_to_others, require_delete
-from ckptsync.operations.indexing import READER_GRACE, bring_up
+from ckptsync.operations.indexing import bring_up
 from ckptsync.operations.orders import Prune
+from ckptsync.operations.orphans import Orphans, find_orphans
 from ckptsync.operations.pipeline import Pipeline
-from ckptsync.operations.sweep import Swept, sweep
-from ckptsync.operations.tidying import Tidying, open_for_tidying, require_writer
+from ckptsync.operations.retain import forget_bad, retain
+from ckptsync.operations.sweep import Swept, is_due, note_listing, put_off, sweep, wants_listing
+from ckptsync.operations.tidying import Tidying, open_for_tidying
 from ckptsync.operations.transfers import stoppable
-from ckptsync.repository import keeps, keys, nodes, pages, retention, timelines
-from ckptsync.repository.head import Entry, Head
-from ckptsync.repository.repository import HeadAt, Repository
-from ckptsync.repository.retention import Listed, Plan, Policy
-from ckptsync.repository.timelines import latest_fault
-from ckptsync.state.index import Index, Row
+from ckptsync.repository.retention import Plan
+from ckptsync.state.index import Index
 
 log = structlog.get_logger()
-
-_SURPRISING: Final = 20
-"""More than so many that go at once, by rules that are not those of the last time, want a yes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,17 +75,28 @@ def prune(pipeline: Pipeline, order: Prune, *, progress: Progress) -> PruneRepor
             raise
         log.warning("prune.left_to_others", error=str(error))
         return _left_to_others(started)
-    meant, head = _retain(pipeline, tidying, index, order, progress)
-    swept = sweep(
+    bad = forget_bad(pipeline, tidying, index) if order.bad else frozenset()
+    sweeps = not order.scheduled or is_due(pipeline, index)
+    orphans = _orphans(pipeline, tidying, index, order, progress) if sweeps else None
+    meant, head = retain(
         pipeline,
-        replace(tidying, head=head),
+        tidying,
         index,
-        whole=order.orphans,
         scheduled=order.scheduled,
         insist=order.insist,
         progress=progress,
     )
-    report = _report(meant, index, swept, started)
+    swept = Swept()
+    if sweeps:
+        swept = sweep(
+            pipeline,
+            replace(tidying, head=head),
+            index,
+            orphans=orphans,
+            scheduled=order.scheduled,
+            progress=progress,
+        )
+    report = _report(replace(meant, forget=meant.forget | bad), index, swept, started)
     if not report.idle:
         log.info(
             "prune.done",
@@ -133,115 +137,28 @@ def _left_to_others(started: float) -> PruneReport:
     )
 
 
-def _retain(
+def _orphans(
     pipeline: Pipeline, tidying: Tidying, index: Index, order: Prune, progress: Progress
-) -> tuple[Plan, Head]:
-    """Swap head for one in which the rules hold, and what every try of that meant to do.
+) -> Orphans | None:
+    """Those of the whole bucket, if it is time to look; before anything is changed.
 
-    The index is up to that head.
+    Raises what `find_orphans` raises.
     """
-    repository, policy = tidying.repository, pipeline.retention
-    meant = Plan(retire=frozenset(), revive=frozenset(), forget=frozenset())
-
-    def decide(old: HeadAt) -> Head | None:
-        nonlocal meant
-        if order.scheduled:
-            require_writer(pipeline, old.head)
-        now = pipeline.store.now()
-        require_sound(repository, old.head)
-        bring_up(pipeline, repository, old.head, index, now=now, progress=progress)
-        verdicts = retention.judge(
-            map(listed, index.rows()),
-            head=old.head,
-            in_use=nodes.in_use(nodes.read_all(pipeline.store)),
-            policy=policy,
-            now=now,
-        )
-        plan = retention.plan(verdicts, now=now, reader_grace=READER_GRACE, bad=order.bad)
-        refusal = objection(old.head, plan, policy, where=pipeline.store.name)
-        if refusal is not None and not order.insist:
-            raise refusal
-        meant = Plan(
-            retire=meant.retire | plan.retire,
-            revive=meant.revive | plan.revive,
-            forget=meant.forget | plan.forget,
-        )
-        return _retained(repository, index, old.head, plan, policy, now)
-
-    head = tidying.register.change(decide, as_writer=False, landed=lambda _head: False)
-    bring_up(pipeline, repository, head, index, now=pipeline.store.now(), progress=progress)
-    return meant, head
-
-
-def _retained(
-    repository: Repository, index: Index, head: Head, plan: Plan, policy: Policy, now: datetime
-) -> Head | None:
-    """The head in which the rules hold; None if it is that already."""
-    there = index.states().keys() - plan.forget
-    concerned = plan.retire | plan.revive | plan.forget
-    edited = pages.edited(repository, head, concerned, _edit(plan, now))
-    # Until a head names them nothing refers to them, and that need not come to pass.
-    index.note_unreferenced(((key, 0) for key in edited.written), due=now)
-    new = edited.head
-    if plan.revive:  # it may be newer than what is called the latest for want of a better one
-        new = timelines.with_latest(new, repository.entries(new))
-    new = new.model_copy(
-        update={
-            "keeps": keeps.tidied(head, now, there=there.__contains__),
-            "policy": policy.record(),
-        }
-    )
-    return None if new == head else new
-
-
-def _edit(plan: Plan, now: datetime) -> Callable[[Entry], Entry | None]:
-    def edit(entry: Entry) -> Entry | None:
-        if entry.id in plan.forget:
-            return None
-        if entry.id in plan.retire:
-            return entry.model_copy(update={"state": "retired", "retired_at": now})
-        return entry.model_copy(update={"state": "live", "retired_at": None})
-
-    return edit
-
-
-def require_sound(repository: Repository, head: Head) -> None:
-    """Raises IntegrityError if what head calls the latest cannot be it: then nothing may go."""
-    latest = repository.find(head, head.latest) if head.latest else None
-    fault = latest_fault(head, latest)
-    if fault is not None:
-        raise IntegrityError(
-            f"{repository.named(keys.HEAD)} is damaged: {fault}; nothing was deleted",
-            hint="ckptsync verify",
-        )
-
-
-def objection(head: Head, plan: Plan, policy: Policy, *, where: str) -> CkptsyncError | None:
-    """What is held against a plan until an operator insists."""
-    if head.policy == policy.record() or len(plan.retire) <= _SURPRISING:
+    if not order.orphans and not wants_listing(pipeline, index):
         return None
-    before = "none were" if head.policy is None else f"they were {_told(head.policy)}"
-    return Refused(
-        f"{where}: {len(plan.retire)} checkpoints would go at once by rules that were not "
-        f"applied before: now {_told(policy.record())}, when it was last pruned {before}",
-        hint="'ckptsync prune --dry-run' shows them; if they may go: ckptsync prune --yes",
-    )
-
-
-def _told(policy: dict[str, object]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in policy.items())
-
-
-def listed(row: Row) -> Listed:
-    """A row of the index as retention looks at it."""
-    return Listed(
-        id=CheckpointId(row.id),
-        seq=row.seq,
-        timeline=row.timeline,
-        at=row.at,
-        state=row.state,
-        retired_at=row.retired_at,
-        engine_id=row.engine_id,
-        bytes=row.bytes,
-        new_bytes=row.new_bytes,
-    )
+    head, now = tidying.register.read().head, pipeline.store.now()
+    bring_up(pipeline, tidying.repository, head, index, now=now, progress=progress)
+    try:
+        orphans = find_orphans(
+            pipeline,
+            replace(tidying, head=head),
+            index,
+            insist=order.insist and order.orphans,
+            progress=progress,
+        )
+    except Refused:
+        if order.scheduled:
+            put_off(pipeline, index)
+        raise
+    note_listing(pipeline, index)
+    return orphans

@@ -8,7 +8,8 @@ from typing import Final
 import structlog
 
 from ckptsync.errors import Busy, CheckpointNotFound, IntegrityError, Refused, Vanished
-from ckptsync.model import LocalCheckpoint, Progress, ignore
+from ckptsync.model import LocalCheckpoint, Progress
+from ckptsync.operations import own_uploads
 from ckptsync.operations.assemble import assemble
 from ckptsync.operations.contents import Contents
 from ckptsync.operations.manifests import manifest_bytes, remember_manifest
@@ -17,17 +18,16 @@ from ckptsync.operations.sink import Sink
 from ckptsync.operations.synced import holds, is_unchanged, synced
 from ckptsync.operations.transfers import Retraceable, stoppable
 from ckptsync.operations.upload import Uploading
-from ckptsync.operations.verify_presence import absent
 from ckptsync.operations.writing import Writable, open_for_writing
 from ckptsync.repository import epochs, keys, manifest
 from ckptsync.repository.commit import Attempt, MustReplan, commit, fork, require_progress
 from ckptsync.repository.head import Entry, Head, ManifestRef
-from ckptsync.repository.known import Known, stored_object
+from ckptsync.repository.known import Known
 from ckptsync.repository.timelines import may_have_been
 from ckptsync.sources.base import Pinned
 from ckptsync.sources.digests import Digests
 from ckptsync.state.index import Index
-from ckptsync.state.journal import Upload, UploadJournal
+from ckptsync.state.journal import UploadJournal
 
 log = structlog.get_logger()
 
@@ -69,6 +69,7 @@ def push(
     choose(pipeline, engine_id, engine_stopped=engine_stopped)
     writable = open_for_writing(pipeline)
     head = writable.head
+    own_uploads.drop_committed(pipeline, head)
     retraceable = Retraceable(stoppable(progress, pipeline.stop))
     for _ in range(_TRIES):
         checkpoint = choose(pipeline, engine_id, engine_stopped=engine_stopped)
@@ -263,33 +264,22 @@ class _Push:
         repository = self._writable.repository
         entries = (*head.checkpoints, parent) if parent else head.checkpoints
         damaged = frozenset(key for entry in entries for key in entry.damaged)
-        known = Known()
-        # Own uploads first: one may be there because the parent's pack was given up as sparse.
-        known.add_uploads(self._uploads_still_there(), damaged=damaged)
+        known, before = Known(), None
         if parent is not None:
             try:
                 data = manifest_bytes(self._pipeline, repository, parent)
-                known.add_manifest(repository.decode_manifest(data, parent), damaged=damaged)
+                before = repository.decode_manifest(data, parent)
             except IntegrityError as error:
                 # The parent only saves uploads: without it everything is stored again.
                 log.error("push.parent_unreadable", checkpoint=parent.id, error=str(error))
+            else:
+                own_uploads.drop_referred(self._journal, before)
+        # Own uploads first: one may be there because the parent's pack was given up as sparse.
+        uploads = own_uploads.still_there(self._pipeline, self._journal)
+        known.add_uploads(uploads, damaged=damaged)
+        if before is not None:
+            known.add_manifest(before, damaged=damaged)
         return known
-
-    def _uploads_still_there(self) -> list[Upload]:
-        """Of earlier tries; asked of the store, since others may have tidied up meanwhile."""
-        uploads = list(self._journal.uploads())
-        if not uploads:
-            return []
-        faults = absent(
-            self._pipeline.store,
-            map(stored_object, uploads),
-            parallel=self._pipeline.parallel,
-            stop=self._pipeline.stop,
-            progress=ignore,
-        )
-        gone = {key for key, _size in faults}
-        self._journal.drop(gone)
-        return [upload for upload in uploads if upload.key not in gone]
 
     def _upload(self, known: Known, sink: Sink, progress: Progress) -> Contents:
         pipeline, descriptor = self._pipeline, self._writable.descriptor
@@ -306,11 +296,12 @@ class _Push:
 
     def _remember(self, entry: Entry, data: bytes, *, used: Collection[str]) -> None:
         remember_manifest(self._pipeline, entry, data)
-        _note_pushed(self._pipeline, entry, self._pinned.checkpoint)
         uploads = self._journal.sizes().items()
         needless = [(key, size) for key, size in uploads if key not in used]
-        self._index.note_unreferenced(needless, due=entry.at)
-        self._journal.clear()
+        with self._pipeline.state.database.transaction():
+            _note_pushed(self._pipeline, entry, self._pinned.checkpoint)
+            self._index.note_unreferenced(needless, due=entry.at)
+            self._journal.clear()
         log.info(
             "checkpoint.committed",
             checkpoint=entry.id,

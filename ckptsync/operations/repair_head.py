@@ -33,7 +33,8 @@ class HeadRebuilt:
     """Lost with the old head are its keeps, its policy, and which checkpoints were retired or bad.
 
     So one that was about to be deleted may be live again, and so may one that was forgotten, as
-    long as no sweep has deleted anything of it. That does no harm.
+    long as no sweep has deleted anything of it. That does no harm. The new head says that it was
+    rebuilt, so that nothing goes that was kept by name before an operator has looked.
     """
 
     head: Head

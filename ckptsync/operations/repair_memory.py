@@ -86,7 +86,9 @@ def note_older(
     """Take an older head for the newest that was ever seen."""
     with pipeline.state.database.transaction():
         _forget(pipeline, head.repository_id, latest, gone)
-        pipeline.state.identity.went_back(revision=head.revision, epoch=head.epoch)
+        pipeline.state.identity.went_back(
+            revision=head.revision, epoch=head.epoch, write_id=head.writer.write_id
+        )
 
 
 def _forget(

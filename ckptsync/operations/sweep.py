@@ -11,19 +11,16 @@ from typing import Final
 
 import structlog
 
-from ckptsync.errors import Refused
 from ckptsync.model import Progress
 from ckptsync.operations.deleting import delete
-from ckptsync.operations.indexing import READER_GRACE, bring_up
-from ckptsync.operations.orphans import NOTHING, Amount, Orphans, look_for_orphans
+from ckptsync.operations.indexing import bring_up
+from ckptsync.operations.orphans import NOTHING, Amount, Orphans, explained
 from ckptsync.operations.pipeline import Pipeline
 from ckptsync.operations.tidying import Tidying, require_writer
 from ckptsync.repository import condemned, keys
 from ckptsync.repository.head import CondemnedList, Head, Sweep
 from ckptsync.repository.repository import HeadAt
 from ckptsync.state.index import Index
-from ckptsync.state.journal import UploadJournal
-from ckptsync.units import format_size
 
 log = structlog.get_logger()
 
@@ -46,36 +43,45 @@ class Swept:
     """None where the bucket was not looked through."""
 
 
+def is_due(pipeline: Pipeline, index: Index) -> bool:
+    """Whether it is time for who sweeps of his own accord."""
+    return not _is_recent(pipeline, index, _SWEPT, SWEPT_FOR)
+
+
+def wants_listing(pipeline: Pipeline, index: Index) -> bool:
+    """Whether the last look through the whole bucket is too long ago."""
+    return not _is_recent(pipeline, index, _LISTED, LISTED_FOR)
+
+
+def note_listing(pipeline: Pipeline, index: Index) -> None:
+    """What it has found is in the index, so that it need not be done again."""
+    index.note(_LISTED, pipeline.now())
+
+
+def put_off(pipeline: Pipeline, index: Index) -> None:
+    """Take a sweep that a doubt keeps from being done for one that was: ask again later."""
+    index.note(_SWEPT, pipeline.now())
+
+
 def sweep(
     pipeline: Pipeline,
     tidying: Tidying,
     index: Index,
     *,
-    whole: bool,
+    orphans: Orphans | None,
     scheduled: bool,
-    insist: bool,
     progress: Progress,
 ) -> Swept:
     """Delete what nothing refers to. The index has to be up to the head that `tidying` has.
 
-    Once a day, or if the `whole` bucket is to be looked through, that finds orphans too: uploads
-    of pushes that never ended, on this node or another. After a crash anywhere the next sweep goes
-    on. Progress gets the bytes that are gone.
+    That knows of the `orphans` already, which a look through the whole bucket has found. After a
+    crash anywhere the next sweep goes on. Progress gets the bytes that are gone.
 
-    Raises Refused unless told to `insist` where more is orphaned than a crash explains;
-    IntegrityError if it cannot be told what is referred to; Fenced and the other refusals of
-    epochs for one that is `scheduled`; AccessDenied, CannotTell, StoreError, Cancelled.
+    Raises IntegrityError if it cannot be told what is referred to; Fenced and the other refusals
+    of epochs for one that is `scheduled`; AccessDenied, CannotTell, StoreError, Cancelled.
     """
-    local = pipeline.now()
-    if scheduled and _is_recent(index.recall(_SWEPT), local, SWEPT_FOR):
-        return Swept()
-    index.note(_SWEPT, local)
     now = pipeline.store.now()
-    swept = Swept()
-    if whole or not _is_recent(index.recall(_LISTED), local, LISTED_FOR):
-        orphans = _orphans(pipeline, tidying.head, index, now, insist=insist, progress=progress)
-        index.note(_LISTED, local)
-        swept = Swept(orphans=orphans)
+    swept = Swept(orphans=orphans)
     while _doomed(pipeline, index, tidying.head, now):
         condemnation = _condemn(
             pipeline, tidying, index, now, scheduled=scheduled, progress=progress
@@ -83,8 +89,8 @@ def sweep(
         if condemnation is None:
             break
         doomed = condemnation.doomed
-        delete(pipeline, index, doomed, progress)
-        index.note(_done(condemnation.generation), local)
+        delete(pipeline, index, doomed, now=now, progress=progress)
+        index.note(_done(condemnation.generation), now)
         swept = replace(
             swept,
             generation=condemnation.generation,
@@ -92,45 +98,8 @@ def sweep(
         )
         tidying = replace(tidying, head=condemnation.head)
         log.info("sweep.deleted", generation=condemnation.generation, objects=len(doomed))
+    index.note(_SWEPT, pipeline.now())
     return swept
-
-
-def _orphans(
-    pipeline: Pipeline,
-    head: Head,
-    index: Index,
-    now: datetime,
-    *,
-    insist: bool,
-    progress: Progress,
-) -> Orphans:
-    """Those that may go are in the index afterwards. Raises Refused."""
-    store = pipeline.store
-    orphans = look_for_orphans(
-        store, index, explained=_explained(pipeline, head), now=now, progress=progress
-    )
-    if 2 * orphans.amount.bytes > orphans.all.bytes and not insist:
-        raise Refused(
-            f"{store.name}: no checkpoint refers to {orphans.amount.objects} objects of "
-            f"{format_size(orphans.amount.bytes)}, more than half of the "
-            f"{format_size(orphans.all.bytes)} that are there, and no checkpoint that was "
-            "forgotten explains it; nothing was deleted",
-            hint="was head.json replaced by an older one? If all that may go: "
-            "ckptsync prune --orphans --yes",
-        )
-    for page in (True, False):
-        # Another node may have replaced a page just now: readers of an older head still want it.
-        index.note_unreferenced(
-            (each for each in orphans.found if each[0].startswith(keys.CATALOG) is page),
-            due=now + READER_GRACE if page else now,
-        )
-    return orphans
-
-
-def _explained(pipeline: Pipeline, head: Head) -> frozenset[str]:
-    """What nothing refers to for a reason: own uploads for the next push, and lists of head."""
-    own = UploadJournal(pipeline.state.database, head.repository_id).sizes()
-    return frozenset(own) | {named.key for named in head.sweep.lists}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,9 +175,9 @@ def _with(sweep: Sweep, named: CondemnedList, finished: Collection[int]) -> Swee
 def _doomed(
     pipeline: Pipeline, index: Index, head: Head, now: datetime
 ) -> Sequence[tuple[str, int]]:
-    explained = _explained(pipeline, head)
-    due = index.unreferenced(due=now, limit=condemned.MOST + len(explained))
-    due = tuple(each for each in due if each[0] not in explained)[: condemned.MOST]
+    stay = explained(pipeline, head)
+    due = index.unreferenced(due=now, limit=condemned.MOST + len(stay))
+    due = tuple(each for each in due if each[0] not in stay)[: condemned.MOST]
     free = set(index.unused([key for key, _size in due]))
     if all(key.startswith(keys.CONDEMNED) for key in free):
         return ()  # to delete a list takes another, which drops a list from head, for ever so
@@ -224,5 +193,6 @@ def _done(generation: int) -> str:
     return f"done {generation}"
 
 
-def _is_recent(at: datetime | None, now: datetime, lasts: timedelta) -> bool:
-    return at is not None and abs(now - at) < lasts
+def _is_recent(pipeline: Pipeline, index: Index, fact: str, lasts: timedelta) -> bool:
+    at = index.recall(fact)
+    return at is not None and abs(pipeline.now() - at) < lasts

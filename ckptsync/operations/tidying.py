@@ -34,9 +34,10 @@ def open_for_tidying(pipeline: Pipeline) -> Tidying:
     From then on this node remembers what it sees of the repository, so that it tidies nothing up
     in one that went back in time.
 
-    Raises Fenced, Diverged, Stopped in a role that writes nothing; CheckpointNotFound where no
-    repository is; Refused in a replica; HeadLost, RollbackDetected, WrongRepository; UnfitStore;
-    IntegrityError, UnsupportedFormat, StoreError.
+    Raises Fenced, Diverged, Stopped in a role that writes nothing; where the store ignores
+    conditions, what `require_writer` raises; CheckpointNotFound where no repository is; Refused in
+    a replica; HeadLost, RollbackDetected, WrongRepository; UnfitStore; IntegrityError,
+    UnsupportedFormat, StoreError.
     """
     _require_role(pipeline)
     register = pipeline.register()
@@ -53,7 +54,8 @@ def open_for_tidying(pipeline: Pipeline) -> Tidying:
         )
     head = found.head
     repository = require_own(pipeline, head)
-    require_fit(pipeline)
+    if not require_fit(pipeline).fences:
+        require_writer(pipeline, head)  # a swap of anybody else's could undo one of its own
     pipeline.state.identity.joined(head.repository_id)
     return Tidying(repository=repository, register=register, head=head)
 

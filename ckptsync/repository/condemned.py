@@ -23,6 +23,8 @@ LISTS_KEPT: Final = 64
 """In head."""
 MOST: Final = 50_000
 """Keys that we put on one list; a reader takes more."""
+_LAST: Final = (1 << 63) - 1
+"""Generation that a head can name."""
 _SWEPT: Final = (keys.CHUNKS, keys.PACKS, keys.MANIFESTS, keys.CATALOG, keys.CONDEMNED)
 
 
@@ -49,8 +51,14 @@ def encode(repository_id: str, generation: int, keys: Iterable[str]) -> bytes:
     """The stored form of a list, the keys in order and each once.
 
     Raises ValueError if there are more than MOST, or one that is not sweepable; IntegrityError
-    if nobody could read the list.
+    if nobody could read the list, or if there is no such generation.
     """
+    if generation > _LAST:
+        raise IntegrityError(
+            f"head.json of repository {repository_id} counts {generation - 1} generations of "
+            "sweeps: nobody has counted up to that, and there is no number beyond it",
+            hint="put an older version of head.json back, then: ckptsync repair accept-rollback",
+        )
     doomed = tuple(sorted(set(keys)))
     if len(doomed) > MOST:
         raise ValueError(f"{len(doomed)} keys for a condemned list, which takes {MOST}")

@@ -38,18 +38,31 @@ def require_own_repository(descriptor: Descriptor, me: Remembered, node: Node, w
 
 
 def is_older(head: Head, me: Remembered) -> bool:
-    """Whether this node has seen a newer head of the same repository."""
+    """Whether this node has seen, or written, a newer head of the same repository.
+
+    `me` has to be recalled before head is read.
+    """
     return me.repository_id == head.repository_id and (
-        head.revision < me.revision or head.epoch < me.epoch
+        head.revision < me.revision or head.epoch < me.epoch or _is_superseded(head, me)
     )
 
 
+def _is_superseded(head: Head, me: Remembered) -> bool:
+    # The numbers alone do not tell: who knows no better may have gone on from an older head.
+    return head.writer.write_id in me.superseded
+
+
 def require_no_rollback(head: Head, me: Remembered, where: str) -> None:
-    """Raises RollbackDetected if the head is older than one this node has seen."""
+    """Raises RollbackDetected if the head is older than one this node has seen, or written."""
     if is_older(head, me):
+        seen = (
+            "its writer's last write is one that this node had replaced by later ones"
+            if _is_superseded(head, me)
+            else f"this node has seen revision {me.revision}, epoch {me.epoch}"
+        )
         raise RollbackDetected(
-            f"{where}: head.json is at revision {head.revision}, epoch {head.epoch}, but this "
-            f"node has seen revision {me.revision}, epoch {me.epoch}: the bucket went back in time",
+            f"{where}: head.json is at revision {head.revision}, epoch {head.epoch}, but {seen}: "
+            "the bucket went back in time",
             hint="nothing was written; if the bucket was restored from an older copy and that is "
             "to hold: ckptsync repair accept-rollback",
         )

@@ -33,10 +33,11 @@ def told(head: Head, now: datetime) -> Mapping[CheckpointId, str]:
 
 
 def kept(head: Head, name: str, keep: Keep, *, now: datetime) -> Head:
-    """A head with this keep under this name, and without the expired ones.
+    """A head with this keep under this name.
 
-    A keep of the same checkpoint is replaced. Raises Refused if the name keeps another one, or if
-    there are MOST keeps.
+    A keep of the same checkpoint is replaced, as is one that has expired. The other expired ones go
+    only where there are MOST: the clock may have run ahead. Raises Refused if the name keeps
+    another checkpoint, or if there are MOST keeps that have not expired.
     """
     valid = _valid(head, now)
     former = valid.get(name)
@@ -51,7 +52,8 @@ def kept(head: Head, name: str, keep: Keep, *, now: datetime) -> Head:
             hint="let one go that is no longer needed: ckptsync unkeep NAME; "
             "'ckptsync list' shows the names",
         )
-    return head.model_copy(update={"keeps": {**valid, name: keep}})
+    all_fit = len(head.keeps.keys() | {name}) <= MOST
+    return head.model_copy(update={"keeps": {**(head.keeps if all_fit else valid), name: keep}})
 
 
 def unkept(head: Head, name: str) -> Head:
@@ -63,9 +65,12 @@ def unkept(head: Head, name: str) -> Head:
     )
 
 
-def tidied(head: Head, now: datetime, there: Callable[[CheckpointId], bool]) -> Mapping[str, Keep]:
-    """The keeps that still protect something; `there` tells which checkpoints exist."""
-    return {name: keep for name, keep in _valid(head, now).items() if there(keep.checkpoint)}
+def tidied(head: Head, *, there: Callable[[CheckpointId], bool]) -> Mapping[str, Keep]:
+    """The keeps of what is there, as `there` tells, expired ones too.
+
+    By a clock that is put right again they have not expired.
+    """
+    return {name: keep for name, keep in head.keeps.items() if there(keep.checkpoint)}
 
 
 def _told(names: Sequence[str], head: Head) -> str:

@@ -4,10 +4,10 @@ They tell every checkpoint and where its timeline began. Nobody can tell any mor
 retired or found bad, nor of which a push ended before its commit: each counts as committed.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from ckptsync.model import CheckpointId
 from ckptsync.repository import keys
@@ -20,6 +20,8 @@ from ckptsync.repository.timelines import on_path, path
 _SEQS: Final = 1 << 31
 _TIMELINES: Final = 1 << 15
 """Half of what there is: beyond lies what was not counted up to, and would leave no room."""
+REBUILT: Final[Mapping[str, Any]] = {"rebuilt": True}
+"""The policy of a rebuilt head: nobody knows any more what was kept by name, so ask first."""
 _NOT_KNOWN: Final = "not known: head.json was lost"
 
 
@@ -96,12 +98,13 @@ def recovered(
         next_seq=entries[-1].seq + 1 if entries else 1,
         timelines=records,
         checkpoints=entries,
+        policy=dict(REBUILT),
         sweep=Sweep(generation=max((each.generation for each in found), default=0)),
     )
     return _with_latest(head)
 
 
-def _timelines(descriptor: Descriptor, found: Iterable[Found]) -> tuple[Timeline, ...]:
+def _timelines(descriptor: Descriptor, found: Collection[Found]) -> tuple[Timeline, ...]:
     """In order; the first began with the repository, others where their first checkpoint did."""
     first: dict[int, Found] = {}
     for each in sorted(found, key=lambda each: each.entry.seq, reverse=True):
@@ -109,7 +112,7 @@ def _timelines(descriptor: Descriptor, found: Iterable[Found]) -> tuple[Timeline
     records = {
         number: Timeline(
             id=number,
-            parent=_fork(each),
+            parent=_fork(each, found),
             epoch=each.entry.epoch,
             node=each.node,
             reason=_NOT_KNOWN,
@@ -122,11 +125,18 @@ def _timelines(descriptor: Descriptor, found: Iterable[Found]) -> tuple[Timeline
     return tuple(records[number] for number in sorted(records))
 
 
-def _fork(first: Found) -> Fork | None:
-    """None too where the first checkpoint that is left was not the first of its timeline."""
-    if first.parent is None or keys.timeline(first.parent) == first.entry.timeline:
-        return None
-    return Fork(timeline=keys.timeline(first.parent), checkpoint=first.parent)
+def _fork(first: Found, found: Iterable[Found]) -> Fork | None:
+    """Where the timeline of its first checkpoint begins; None if at nothing.
+
+    Where the first that is left was not the first, nobody can tell any more: the newest that is
+    left of all older timelines stands in for it.
+    """
+    parent = first.parent
+    if parent is not None and keys.timeline(parent) == first.entry.timeline:
+        older = (each.entry for each in found if each.entry.timeline < first.entry.timeline)
+        newest = max(older, key=lambda entry: (entry.seq, entry.timeline, entry.id), default=None)
+        parent = None if newest is None else newest.id
+    return None if parent is None else Fork(timeline=keys.timeline(parent), checkpoint=parent)
 
 
 def _with_latest(head: Head) -> Head:

@@ -7,18 +7,17 @@ of the rest, and one that was retired by mistake comes back once the rules keep 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import islice
 from typing import Any, Final
 
 from ckptsync.model import CheckpointId
+from ckptsync.moments import utc
 from ckptsync.repository import keeps, timelines
 from ckptsync.repository.head import Entry, Head
 from ckptsync.units import format_age, format_duration
 
-_FIRST: Final = datetime.min.replace(tzinfo=UTC)
-_LAST: Final = datetime.max.replace(tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _EXACT: Final = 1 << 53  # milliseconds that a float, and so format_duration, can tell apart
 
@@ -170,6 +169,7 @@ def plan(
     """What is to change in head, so that the verdicts come true.
 
     `reader_grace` is how long a checkpoint stays retired, so that who still pulls it can finish.
+    One that was retired in the future, by a clock that ran ahead, is retired anew.
     `bad` forgets the bad ones at once, but for the latest and those kept by name. Retire, revive
     and forget in one swap: the verdicts of those that go count on those that come back.
     """
@@ -181,7 +181,7 @@ def plan(
                 revive.add(each.id)
             elif bad and verdict.why is Why.BAD:
                 forget.add(each.id)
-        elif each.state != "retired" or each.retired_at is None:
+        elif each.state != "retired" or each.retired_at is None or each.retired_at > now:
             retire.add(each.id)
         elif now - each.retired_at >= reader_grace:
             forget.add(each.id)
@@ -265,7 +265,7 @@ def _periods(path: Iterable[Listed], policy: Policy) -> Mapping[CheckpointId, Re
 def _newest_of(path: Iterable[Listed], form: str) -> Mapping[str, Listed]:
     newest: dict[str, Listed] = {}
     for each in path:
-        newest.setdefault(f"{_utc(each.at):{form}}", each)
+        newest.setdefault(f"{utc(each.at):{form}}", each)
     return newest
 
 
@@ -276,11 +276,3 @@ def _exactly(duration: timedelta) -> str:
         return format_duration(duration)
     seconds = duration.days * 86_400 + duration.seconds
     return f"{seconds}.{duration.microseconds:06}".rstrip("0").rstrip(".") + "s"
-
-
-def _utc(at: datetime) -> datetime:
-    """The same moment; where an offset leads beyond the years that there are, the nearest."""
-    try:
-        return at.astimezone(UTC)
-    except OverflowError:
-        return _FIRST if at.year == 1 else _LAST

@@ -6,7 +6,7 @@ or a lost reply, and notice when a copy of it writes in its name.
 
 import sqlite3
 import uuid
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeVar
@@ -27,6 +27,13 @@ CREATE TABLE IF NOT EXISTS intended_write (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE
 ) STRICT
 """
+SUPERSEDED_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS superseded_write (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE
+) STRICT
+"""
+SUPERSEDED_KEPT: Final = 10_000
+"""A week of one write each minute. They cost a few bytes each, and are only asked for by id."""
 POINT_SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS point (
     kind TEXT PRIMARY KEY CHECK (kind IN ('publishing', 'restored', 'pushing', 'pushed')),
@@ -40,6 +47,15 @@ CREATE TABLE IF NOT EXISTS repair (
     next_seq INTEGER NOT NULL, unrelated INTEGER NOT NULL
 ) STRICT
 """
+
+_SCHEMAS: Final = (
+    SCHEMA,
+    INSTANCE_SCHEMA,
+    WRITE_SCHEMA,
+    SUPERSEDED_SCHEMA,
+    POINT_SCHEMA,
+    REPAIR_SCHEMA,
+)
 
 P = TypeVar("P", "Publishing", "Restored", "Pushing", "Pushed")
 
@@ -114,6 +130,21 @@ class Remembered:
     pushed: Pushed | None
     repair: Repair | None = None
     """The newest, whether it came to its end or not; None once something was pushed since."""
+    superseded: Container[str] = frozenset()
+    """Ids of own writes that later own ones had replaced when this was recalled: of the newest
+    SUPERSEDED_KEPT. A head that still carries one is older than what this node made of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Superseded(Container[str]):
+    """Asks the database for each id. What was superseded later than `last` is none of them."""
+
+    database: Database
+    last: int
+
+    def __contains__(self, write_id: object) -> bool:
+        sql = "SELECT 1 FROM superseded_write WHERE id = ? AND number <= ?"
+        return bool(self.database.query(sql, (write_id, self.last)))
 
 
 class Identity:
@@ -122,7 +153,7 @@ class Identity:
     def __init__(self, database: Database) -> None:
         self._database = database
         with database.transaction() as transaction:
-            for schema in (SCHEMA, INSTANCE_SCHEMA, WRITE_SCHEMA, POINT_SCHEMA, REPAIR_SCHEMA):
+            for schema in _SCHEMAS:
                 transaction.execute(schema)
             _add_missing_columns(transaction)
             transaction.execute(
@@ -147,6 +178,7 @@ class Identity:
                 pushing=_point(transaction, "pushing", Pushing),
                 pushed=_point(transaction, "pushed", Pushed),
                 repair=_repair(transaction),
+                superseded=_Superseded(self._database, _last_superseded(transaction)),
             )
 
     def begin(self, repository_id: str, instance: str) -> None:
@@ -175,13 +207,21 @@ class Identity:
     def wrote(self, write_id: str, *, epoch: int) -> None:
         """Note that head carries, as its writer's, a write of this node.
 
-        Intents before it are forgotten: they can never be stored any more.
+        Intents before it are superseded: they can never be stored any more.
         """
         with self._database.transaction() as transaction:
+            earlier = (
+                "FROM intended_write"
+                " WHERE number < (SELECT number FROM intended_write WHERE id = ?)"
+            )
             transaction.execute(
-                "DELETE FROM intended_write WHERE number <"
-                " (SELECT number FROM intended_write WHERE id = ?)",
+                f"INSERT OR IGNORE INTO superseded_write (id) SELECT id {earlier} ORDER BY number",
                 (write_id,),
+            )
+            transaction.execute(f"DELETE {earlier}", (write_id,))
+            transaction.execute(
+                "DELETE FROM superseded_write WHERE number <= ?",
+                (_last_superseded(transaction) - SUPERSEDED_KEPT,),
             )
             transaction.execute("UPDATE identity SET held_epoch = ?", (str(epoch),))
 
@@ -307,12 +347,25 @@ class Identity:
                 ((each,) for each in checkpoint_ids),
             )
 
-    def went_back(self, *, revision: int, epoch: int) -> None:
-        """Note that an older head is the truth: the highest seen go down to it."""
+    def went_back(self, *, revision: int, epoch: int, write_id: str) -> None:
+        """Note that an older head is the truth: the highest seen go down to it.
+
+        `write_id` is its writer's. If that was a write of this node it is the newest one again.
+        """
         with self._database.transaction() as transaction:
+            transaction.execute(
+                "INSERT INTO intended_write (id) SELECT id FROM superseded_write WHERE id = ?",
+                (write_id,),
+            )
+            transaction.execute("DELETE FROM superseded_write WHERE id = ?", (write_id,))
             transaction.execute(
                 "UPDATE identity SET revision = ?, epoch = ?", (str(revision), str(epoch))
             )
+
+
+def _last_superseded(connection: sqlite3.Connection) -> int:
+    found = connection.execute("SELECT max(number) FROM superseded_write").fetchone()
+    return found[0] or 0
 
 
 def _repair(connection: sqlite3.Connection) -> Repair | None:

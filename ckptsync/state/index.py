@@ -13,11 +13,14 @@ from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any, Final
 
+from ckptsync.errors import IntegrityError
 from ckptsync.state import index_tables as tables
 from ckptsync.state.database import Database
 
 _RECONCILED: Final = "reconciled"
 _KEYS_A_QUERY: Final = 10_000
+_NOBODY_WAITS_FOR: Final = timedelta(days=2)
+"""Twice the longest grace. A sweep is safe without one: they spare readers and pushes work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,19 +87,24 @@ class Index:
         `grace` after it was live: what belongs to one that was live in the last head, less than
         `grace` ago, is only dropped, so that a listing finds it and somebody is asked.
 
-        Raises ValueError if the rows of a page are missing.
+        Raises ValueError if the rows of a page are missing; IntegrityError if a checkpoint is
+        named twice: its other entry would go for good with the first.
         """
         with self._database.transaction() as transaction:
             known = tables.texts(transaction, "SELECT key FROM page")
             named = frozenset(pages)
             if named - known - new_pages.keys() or new_pages.keys() - named:
                 raise ValueError("pages and their rows do not agree")
-            rows = {
-                row.id: _values(row, page)
-                for page, its in (*new_pages.items(), (None, in_head))
-                for row in its
-            }
+            rows: dict[str, tuple[Any, ...]] = {}
+            for page, its in (*new_pages.items(), (None, in_head)):
+                for row in its:
+                    if row.id in rows:
+                        raise _named_twice(row.id)
+                    rows[row.id] = _values(row, page)
             before = tables.rows_in(transaction, known - named)
+            for id in rows.keys() - before.keys():
+                if tables.is_in_other_page(transaction, id, rows[id][11]):
+                    raise _named_twice(id)
             changed = [row for id, row in rows.items() if before.get(id) != row]
             transaction.executemany(tables.PUT_ROW, changed)
             gone = [row for id, row in before.items() if id not in rows]
@@ -154,17 +162,16 @@ class Index:
             tables.note_unreferenced(transaction, keys, due=due)
 
     def unreferenced(self, *, due: datetime, limit: int) -> tuple[tuple[str, int], ...]:
-        """What may be deleted by then, as (key, size) in order of key.
+        """What may be deleted by then, as (key, size): manifests first, each in order of key.
+
+        So a manifest goes before what it refers to, over however many calls. What is due long
+        after all that anybody waits for was noted by a clock that ran ahead, and is due now.
 
         Raises ValueError while there are unread rows: they may refer to any of it.
         """
         with self._database.transaction() as transaction:
             tables.require_read(transaction)
-            found = transaction.execute(
-                "SELECT key, size FROM unreferenced WHERE due <= ? ORDER BY key LIMIT ?",
-                (tables.micros(due), limit),
-            )
-            return tuple(found.fetchall())
+            return tuple(tables.due(transaction, due, _NOBODY_WAITS_FOR, limit))
 
     def unreferenced_total(self) -> tuple[int, int]:
         """The number and the bytes of what is unreferenced, due or not."""
@@ -214,6 +221,14 @@ class Index:
             some = keys[start : start + _KEYS_A_QUERY]
             for (number,) in self._database.query(sql, (json.dumps(some),)):
                 yield some[number]
+
+
+def _named_twice(id: str) -> IntegrityError:
+    return IntegrityError(
+        f"head.json names checkpoint {id} twice, in itself or in its catalog pages; nothing is "
+        "deleted while it cannot be told which of the two counts",
+        hint="put back the version of head.json from before somebody edited it",
+    )
 
 
 def _is_live(values: tuple[Any, ...]) -> bool:

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from ckptsync.moments import utc
+
 SCHEMA: Final = (
     """
 CREATE TABLE IF NOT EXISTS indexed_repository (
@@ -79,6 +81,11 @@ UNUSED: Final = f"""
 SELECT each.key FROM json_each(?) AS each WHERE NOT {_IN_USE.format(key="each.value")}
 ORDER BY each.key
 """  # noqa: S608 - constants
+# The range is that of the keys that begin with manifests/.
+_DUE: Final = """
+SELECT key, size FROM unreferenced WHERE {condition} (key >= 'manifests/' AND key < 'manifests0')
+    AND (due <= ? OR due > ?) ORDER BY key LIMIT ?
+"""
 WAITING: Final = """
 SELECT each.key FROM json_each(?) AS each WHERE each.value IN (SELECT key FROM unreferenced)
 """
@@ -144,6 +151,27 @@ def note_unreferenced(
     transaction.executemany(_NOTE_UNREFERENCED, ((key, size, at) for key, size in keys))
 
 
+def due(
+    transaction: sqlite3.Connection, by: datetime, longest: timedelta, limit: int
+) -> list[tuple[str, int]]:
+    """What is due by then, or more than `longest` later, as (key, size): manifests first."""
+    at = micros(by)
+    far = at + longest // _MICROSECOND
+    found: list[tuple[str, int]] = []
+    for condition in ("", "NOT"):  # two scans in order of key, rather than a sort of everything
+        found += transaction.execute(
+            _DUE.format(condition=condition), (at, far, limit - len(found))
+        )
+    return found
+
+
+def is_in_other_page(transaction: sqlite3.Connection, id: str, page: str | None) -> bool:
+    found = transaction.execute(
+        "SELECT 1 FROM entry WHERE id = ? AND page IS NOT NULL AND page IS NOT ?", (id, page)
+    )
+    return found.fetchone() is not None
+
+
 def take_out(transaction: sqlite3.Connection, keys: Iterable[str]) -> None:
     transaction.executemany("DELETE FROM unreferenced WHERE key = ?", each(keys))
 
@@ -183,7 +211,7 @@ def manifest(id: str) -> str:
 
 
 def micros(at: datetime) -> int:
-    return (at - _EPOCH) // _MICROSECOND
+    return (utc(at) - _EPOCH) // _MICROSECOND  # so that it is one that `instant` can give back
 
 
 def instant(micros: int) -> datetime:

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta, timezone
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,25 +28,6 @@ def test_every_moment_can_be_told(at: datetime) -> None:
     assert abs(told - at) < timedelta(days=1)
     if 1 < at.year < 9999:
         assert told == at
-
-
-@pytest.mark.parametrize(
-    ("at", "told"),
-    [
-        (
-            datetime.min.replace(tzinfo=timezone(timedelta(hours=1))),
-            datetime.min.replace(tzinfo=UTC),
-        ),
-        (
-            datetime.max.replace(tzinfo=timezone(timedelta(hours=-1))),
-            datetime.max.replace(tzinfo=UTC),
-        ),
-    ],
-)
-def test_what_no_calendar_of_ours_has_is_its_first_or_last_moment(
-    at: datetime, told: datetime
-) -> None:
-    assert documents.utc(at) == told
 
 
 def test_a_state_says_whether_it_is_the_latest_and_what_keeps_it() -> None:

@@ -65,11 +65,12 @@ def prune_while_the_primary_pushes(world: World, stalls: Stalls) -> None:
 
 def settle(world: World) -> None:
     """Prune until nothing is left to do: then nothing is there that nothing needs."""
+    order, idle = Prune(orphans=True, insist=True), 0
     for _ in range(_ROUNDS):
         world.clock.time += _APART
-        order = Prune(orphans=True, insist=True)
         reports = [prune(world, node, order) for node in (world.primary, world.other)]
-        if all(report is not None and report.idle for report in reports):
+        idle = idle + 1 if all(report is not None and report.idle for report in reports) else 0
+        if idle == 2:  # what one round finds, the next may be the first to delete
             break
     else:
         raise AssertionError("pruning never ends")
@@ -84,28 +85,27 @@ def settle(world: World) -> None:
 
 
 def _prune(world: World, node: Node, order: Prune, store: ObjectStore) -> PruneReport | None:
-    ledger, rules, at_first = world.ledger, world.rules(), world.head
+    ledger, rules = world.ledger, world.rules()
     fates = _fates(world, rules, bad=order.bad)
+    bad_first = {id: None for id, fate in fates.items() if fate is None and _is_bad(world, id)}
     moves = _moves(world, fates)
-    new_rules = at_first.policy != rules.policy.record()
+    new_rules = world.head.policy != rules.policy.record()
     surprising = new_rules and len(moves["retired"]) > _SURPRISING
     _require_shown(world, node, rules, moves, bad=order.bad, refused=surprising)
+    asks = surprising and not order.insist
     try:
         with node.running(store) as pipeline:
             report = prune_here(pipeline, order, progress=ignore)
     except Crash:
-        ledger.look(fates, NOTHING, at=rules.now)
+        ledger.look(fates, bad_first, NOTHING, at=rules.now)
         return None
     except Refused:
-        assert not order.insist, "an operator insisted"
-        if surprising:
-            assert world.head == at_first
-            ledger.look()
-        else:
-            ledger.look(fates, at=rules.now)
+        assert not (order.insist and order.orphans), "an operator insisted"
+        ledger.look(bad_first)
+        if not asks:
             _require_mostly_unneeded(world)
         return None
-    assert order.insist or not surprising, "nobody was asked"
+    assert not asks, "nobody was asked"
     ledger.look(fates, at=rules.now)
     _require_told(world, report, moves)
     _require_by_the_rules(world)
@@ -114,6 +114,10 @@ def _prune(world: World, node: Node, order: Prune, store: ObjectStore) -> PruneR
 
 def _fates(world: World, rules: Rules, *, bad: bool = False) -> Fates:
     return {each.id: rules.fate(each, bad=bad) for each in world.ledger.entries}
+
+
+def _is_bad(world: World, id: CheckpointId) -> bool:
+    return world.ledger.accounts[id].state == "bad"
 
 
 def _moves(world: World, fates: Fates) -> Moves:

@@ -111,6 +111,15 @@ class World:
         with self.acting():
             self.push_to(self.dying(dies), dies)
 
+    def push_many(self, count: int) -> None:
+        """A few minutes apart, and nobody looks in between."""
+        with self.acting():
+            for _ in range(count):
+                self.clock.passes(minutes=5)
+                self.write({})
+                self.primary.push(self.store)
+            assert len(self.ledger.look(moves=True)) == count
+
     def push_as_the_other(self) -> None:
         """Who is not the primary any more, or not yet, pushes nothing."""
         if not self._has_something(self.other):
@@ -181,14 +190,15 @@ class World:
             objects = {
                 each.id: [stored.key for stored in repository.manifest(each).objects]
                 for each in self.ledger.entries
-                if each.state != "bad"
             }
             key = objects[id][number % len(objects[id])]
             bad = {each for each, needs in objects.items() if key in needs}
-            found = {"state": "bad", "retired_at": None, "damaged": (key,)}
 
             def edit(entry: Entry) -> Entry:
-                return entry.model_copy(update=found)
+                damaged = (*entry.damaged, key)
+                return entry.model_copy(
+                    update={"state": "bad", "retired_at": None, "damaged": damaged}
+                )
 
             new = pages.edited(repository, head, bad, edit).head
             if head.latest in bad:

@@ -77,22 +77,6 @@ def test_what_comes_back_by_an_accepted_rollback_is_not_deleted_by_who_had_conde
     small.require_sound()
 
 
-def test_a_bucket_whose_older_head_names_what_was_swept_can_be_pruned_again(small: Yard) -> None:
-    old = memory(small)._objects[keys.HEAD]
-    small.host.prune(small.store)
-    small.clock.passes(hours=25)
-    small.host.prune(small.store)
-    go_back(small, old)
-    accept(small)
-    small.push_new("ckpt-0006")
-
-    for _ in range(4):
-        small.clock.passes(hours=25)
-        small.host.prune(small.store, bad=True)
-
-    assert len(states(small.store)) == 2
-
-
 def test_a_node_with_an_index_of_what_a_rebuilt_head_brings_back_keeps_it(small: Yard) -> None:
     small.other.prune(small.store)
     small.clock.passes(hours=25)
@@ -237,21 +221,6 @@ def test_where_all_were_bad_and_are_forgotten_a_push_begins_anew(small: Yard) ->
     small.require_tidy()
 
 
-def test_a_sweeper_that_sleeps_while_its_head_is_taken_back_deletes_nothing(small: Yard) -> None:
-    small.other.prune(small.store)
-    old = memory(small)._objects[keys.HEAD]
-    small.clock.passes(hours=25)
-    sleeping = Sleeping(small.store)
-    small.other.prune(sleeping)
-    small.host.prune(Sleeping(small.store))
-    go_back(small, old)
-    accept(small)
-
-    sleeping.wake()
-
-    small.require_sound()
-
-
 def test_an_index_of_long_ago_does_no_harm(small: Yard, disk: Path) -> None:
     """A state directory that was put back from a copy, on a node that only prunes."""
     small.other.prune(small.store)
@@ -295,25 +264,6 @@ def test_what_was_kept_by_name_outlives_a_head_that_was_lost_and_rebuilt(small: 
     assert first.engine_id in states(small.store)
 
 
-def test_what_is_kept_for_its_month_outlives_a_head_that_was_lost_and_rebuilt(disk: Path) -> None:
-    policy = replace(KEEP_TWO, min_count=1, monthly=12)
-    yard = Yard.at(disk / "yard", policy)
-    yard.push_new("ckpt-0001", hours=24 * 31)
-    yard.write("ckpt-0002")
-    yard.host.push(yard.store, new_timeline=True)
-    yard.clock.passes(hours=3)
-    yard.push_new("ckpt-0003")
-    yard.host.prune(yard.store)
-    yard.clock.passes(hours=25)
-    yard.host.prune(yard.store)
-    assert states(yard.store) == {"ckpt-0001": "live", "ckpt-0003": "live"}
-    rebuild(yard)
-
-    yard.host.prune(yard.store)
-
-    assert states(yard.store) == {"ckpt-0001": "live", "ckpt-0003": "live"}
-
-
 def test_a_yes_to_a_new_policy_is_no_yes_to_orphans_that_nobody_has_shown(disk: Path) -> None:
     yard = Yard.at(disk / "yard")
     yard.push_many(3)
@@ -334,6 +284,7 @@ def test_where_most_is_orphaned_head_is_left_as_it_is(disk: Path) -> None:
     yard.push_many(5)
     for _ in range(12):
         yard.leave_orphans()
+    yard.push_new("ckpt-9")  # so that none of them is of a push under way
     yard.clock.passes(hours=25)
     fresh = a_host(yard.home, "host-c", yard.clock, KEEP_TWO)
     before = read_head(yard.store).head

@@ -89,6 +89,9 @@ def test_a_name_that_runs_out_protects_until_then_and_is_tidied_away(yard: Yard)
     report = yard.host.prune(yard.store)
 
     assert len(report.retired) == 1
+    yard.clock.passes(hours=25)
+    yard.host.prune(yard.store)
+    assert "ckpt-0001" not in states(yard.store)
     assert yard.head.keeps == {}
 
 

@@ -1,10 +1,13 @@
 """Prunes, pushes, pulls and takeovers that get in each other's way, at every call of each."""
 
+from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from ckptsync.errors import Busy, CheckpointNotFound, CkptsyncError, Fenced, Unavailable
+from ckptsync.operations import orphans
 from ckptsync.operations.prune import PruneReport
 from ckptsync.operations.push import PushReport
 from ckptsync.repository import keys
@@ -24,6 +27,8 @@ from tests.operations.prunings import (
 )
 from tests.pipelines import contents, wanted
 
+DAY: Final = timedelta(days=1)
+
 
 @pytest.fixture
 def yard(disk: Path) -> Yard:
@@ -31,11 +36,13 @@ def yard(disk: Path) -> Yard:
 
 
 @pytest.fixture
-def pushing(disk: Path) -> Yard:
+def pushing(disk: Path, monkeypatch: pytest.MonkeyPatch) -> Yard:
     """Three checkpoints, and a fourth of which a failed try has stored all data two days ago.
 
-    The oldest was retired then, so that it may be forgotten; the second is to be retired.
+    The oldest was retired then, so that it may be forgotten; the second is to be retired. Who
+    sweeps spares nothing for being written since the last commit, as others than us may not.
     """
+    monkeypatch.setattr(orphans, "_before", lambda _pipeline, _head, _index, now: now - DAY)
     yard = Yard.at(disk / "yard")
     yard.push_many(3)
     yard.host.prune(yard.store)

@@ -15,6 +15,7 @@ from ckptsync.errors import (
     CannotTell,
     CkptsyncError,
     Fenced,
+    ForeignWriter,
     HeadLost,
     LineageRegression,
     PrimaryActive,
@@ -171,6 +172,50 @@ def test_a_standby_only_forgets(other: Host, back: RolledBack) -> None:
     assert follow(other, bucket) == back.past
     with pytest.raises(Refused, match="nothing to accept"):
         accept(other, bucket)
+
+
+def test_a_head_that_others_changed_since_it_went_back_is_known_and_accepted(
+    back: RolledBack,
+) -> None:
+    """They have seen no newer one, so by its numbers it is the newest by now."""
+    host, bucket = back.host, back.bucket
+    for _ in range(9):
+        edit_head(bucket)
+    assert read_head(bucket).head.revision > back.future.revision
+    with pytest.raises(RollbackDetected, match="its writer's last write is one that this node"):
+        host.push(bucket)
+
+    assert accept(host, bucket).taken
+
+    host.push(bucket)
+    require_sound(bucket)
+
+
+def test_who_was_the_writer_once_and_follows_now_accepts_its_own_older_write(
+    back: RolledBack,
+) -> None:
+    host, bucket = back.host, back.bucket
+    with host.running(bucket) as pipeline:
+        become(pipeline, Role.STANDBY)
+
+    assert not accept(host, bucket).taken
+
+    assert follow(host, bucket) == back.past
+    with pytest.raises(Refused, match="nothing to accept"):
+        accept(host, bucket)
+
+
+def test_a_copy_of_this_node_is_still_told_from_a_bucket_that_went_back(
+    host: Host, bucket: MemoryStore, disk: Path
+) -> None:
+    host.push_new("ckpt-1", bucket)
+    clone = host.copied_to(disk / "clone")
+    clone.push_new("ckpt-2", bucket)
+
+    with pytest.raises(ForeignWriter, match="a copy of this node"):
+        host.push_new("ckpt-3", bucket)
+    with pytest.raises(Refused, match="nothing to accept"):
+        accept(host, bucket)
 
 
 @pytest.mark.parametrize("role", list(Role))

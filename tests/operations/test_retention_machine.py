@@ -53,8 +53,9 @@ _WHILES: Final = st.one_of(
     st.just(31 * _DAY),
 )
 _WHICH: Final = st.integers(0, 63)
-_DEATHS: Final = st.builds(Dies, at=st.integers(0, 40), after=st.booleans())
-_STALLS: Final = st.builds(Stalls, at=st.integers(0, 40), passes=_WHILES)
+_CALLS: Final = st.one_of(st.integers(0, 12), st.integers(0, 40))
+_DEATHS: Final = st.builds(Dies, at=_CALLS, after=st.booleans())
+_STALLS: Final = st.builds(Stalls, at=_CALLS, passes=st.one_of(st.just(2 * _DAY), _WHILES))
 
 
 def _content(number: int) -> bytes:
@@ -107,8 +108,13 @@ class RetentionMachine(RuleBasedStateMachine):
         self.world.write(files)
         self.world.push(dies)
 
-    @rule(files=_FILES, stalls=_STALLS)
-    def push_while_the_other_prunes(self, files: dict[str, bytes], stalls: Stalls) -> None:
+    @rule(files=_FILES, stalls=_STALLS, back=st.booleans(), which=_WHICH)
+    def push_while_the_other_prunes(
+        self, files: dict[str, bytes], stalls: Stalls, back: bool, which: int
+    ) -> None:
+        id = self.world.pick(which, "retired") if back else None
+        if id is not None:
+            self.world.go_back(id)
         self.world.write(files)
         prunes.push_while_the_other_prunes(self.world, stalls)
 
@@ -125,12 +131,15 @@ class RetentionMachine(RuleBasedStateMachine):
     def push_as_the_other(self) -> None:
         self.world.push_as_the_other()
 
-    @rule(which=_WHICH, count=st.integers(0, 4))
-    def go_back_and_on(self, which: int, count: int) -> None:
+    @rule(which=_WHICH, count=st.integers(0, 4), late=st.booleans())
+    def go_back_and_on(self, which: int, count: int, late: bool) -> None:
         id = self.world.pick(which, "live", "retired")
         if id is not None:
+            if late:  # nothing is left that its age keeps
+                self.world.clock.time += self.world.primary.retention.min_age
             self.world.go_back(id)
-            self.push_some(count, timedelta(minutes=20))
+            self.push_some(count, timedelta(minutes=10))
+            prunes.prune(self.world, self.world.primary, Prune(insist=True))
 
     @rule(which=_WHICH)
     def restore(self, which: int) -> None:
@@ -175,6 +184,14 @@ class RetentionMachine(RuleBasedStateMachine):
         order = Prune(orphans=orphans, bad=bad, insist=insist)
         prunes.prune(self.world, self._node(by_other), order)
 
+    @rule(policy=_POLICIES, insist=st.booleans(), many=st.booleans())
+    def prune_by_other_rules(self, policy: Policy, insist: bool, many: bool) -> None:
+        if many:
+            self.world.push_many(25)
+            self.world.clock.passes(days=31)
+        self.world.change_policy(policy)
+        prunes.prune(self.world, self.world.primary, Prune(insist=insist))
+
     @rule()
     def prune_by_schedule(self) -> None:
         prunes.prune(self.world, self.world.primary, Prune(scheduled=True))
@@ -200,10 +217,11 @@ class RetentionMachine(RuleBasedStateMachine):
         if id is not None:
             self.world.mark_bad(id, number, lose=lose)
 
-    @rule(number=_WHICH)
-    def mark_all_live_ones_bad(self, number: int) -> None:
+    @rule(number=_WHICH, by_other=st.booleans())
+    def mark_all_live_ones_bad(self, number: int, by_other: bool) -> None:
         while (id := self.world.pick(0, "live")) is not None:
             self.world.mark_bad(id, number, lose=True)
+        self.undelete(by_other, number)
 
     @rule()
     def take_over(self) -> None:
@@ -212,10 +230,6 @@ class RetentionMachine(RuleBasedStateMachine):
     @rule()
     def become_aware(self) -> None:
         self.world.become_aware()
-
-    @rule(policy=_POLICIES)
-    def change_policy(self, policy: Policy) -> None:
-        self.world.change_policy(policy)
 
     def teardown(self) -> None:
         try:
@@ -248,7 +262,7 @@ def _run(disk: Path, *, histories: int) -> None:
 
 @pytest.mark.timeout(900 + 10 * _HISTORIES)
 def test_nothing_that_is_to_stay_is_lost_and_nothing_else_stays(disk: Path) -> None:
-    _run(disk, histories=40)
+    _run(disk, histories=30)
 
 
 @pytest.mark.timeout(900 + 10 * _HISTORIES)
@@ -256,4 +270,4 @@ def test_the_same_holds_for_what_lies_in_pages(disk: Path, monkeypatch: pytest.M
     monkeypatch.setattr(catalog, "SPILL_ABOVE", 4)
     monkeypatch.setattr(catalog, "SPILL", 2)
     monkeypatch.setattr(pages, "MERGED_AT_MOST", 3)
-    _run(disk, histories=30)
+    _run(disk, histories=22)

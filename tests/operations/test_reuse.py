@@ -19,9 +19,11 @@ from ckptsync.repository.files import Packed
 from ckptsync.repository.objects import Codec
 from ckptsync.repository.register import SWAPS
 from ckptsync.repository.repository import read_head
+from ckptsync.state.journal import UploadJournal
+from ckptsync.stores.base import Body, Expect, ObjectStore, Version
 from ckptsync.stores.memory import MemoryStore
 from tests.fakes.feldera_engine import Engine
-from tests.fakes.stores import Call, FaultyStore
+from tests.fakes.stores import Call, Crash, FaultyStore
 from tests.operations.actors import Odd, edit_head
 from tests.operations.invariants import require_sound
 from tests.operations.looks import data_puts, manifest_of, require_restores
@@ -331,6 +333,60 @@ def test_a_pack_that_a_failed_push_wrote_anew_is_not_written_once_more(
     assert then == data_puts(last) == []
     assert {each.key for each in manifest_of(bucket).objects} == set(rewritten)
     require_restores(bucket, host, "ckpt-2", disk)
+
+
+class DiesAfterItsSwap(FaultyStore):
+    def put(self, key: str, body: Body, *, expect: Version | Expect = Expect.ANYTHING) -> Version:
+        version = super().put(key, body, expect=expect)
+        if key == keys.HEAD:
+            raise Crash
+        return version
+
+
+def uploads_noted(host: Host, bucket: ObjectStore) -> set[str]:
+    with host.running(bucket) as pipeline:
+        me = pipeline.state.identity.remembered()
+        return set(UploadJournal(pipeline.state.database, me.repository_id or "").sizes())
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_uploads_of_a_push_that_committed_before_it_died_count_as_own_no_more(
+    host: Host, bucket: MemoryStore, *, again: bool
+) -> None:
+    """Whether the next one pushes the same checkpoint, or fails with another one."""
+    host.push_new("ckpt-1", bucket)
+    host.checkpoint("ckpt-2", a_small_checkpoint(2))
+    with pytest.raises(Crash):
+        host.push(DiesAfterItsSwap(bucket))
+    committed = uploads_noted(host, bucket)
+    assert committed
+
+    if again:
+        assert host.push(bucket).already_synced
+        assert not uploads_noted(host, bucket)
+        return
+    host.checkpoint("ckpt-3", a_small_checkpoint(3))
+    uploads = data_puts(fail_at_the_manifest(host, bucket))
+    assert uploads_noted(host, bucket) == set(uploads)
+    assert not committed & set(uploads)
+
+
+def test_what_the_parent_refers_to_is_no_own_upload_of_who_has_pulled_since(
+    host: Host, bucket: MemoryStore
+) -> None:
+    host.push_new("ckpt-1", bucket)
+    host.checkpoint("ckpt-2", a_small_checkpoint(2))
+    with pytest.raises(Crash):
+        host.push(DiesAfterItsSwap(bucket))
+    committed = uploads_noted(host, bucket)
+    shutil.rmtree(host.root)
+    host.restore(bucket)
+    assert uploads_noted(host, bucket) == committed
+    host.checkpoint("ckpt-3", a_small_checkpoint(3))
+
+    fail_at_the_manifest(host, bucket)
+
+    assert not committed & uploads_noted(host, bucket)
 
 
 def test_pushing_the_same_checkpoint_again_does_nothing(host: Host, bucket: MemoryStore) -> None:

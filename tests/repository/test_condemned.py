@@ -92,6 +92,17 @@ def test_a_stray_object_of_any_name_below_the_prefixes_may_be_swept() -> None:
     assert read(encode(REPOSITORY, 1, strays), 1) == strays
 
 
+def test_there_is_an_end_to_generations() -> None:
+    last = (1 << 63) - 1
+    assert read(encode(REPOSITORY, last, []), last) == frozenset()
+
+    with pytest.raises(IntegrityError, match=f"counts {last} generations") as caught:
+        encode(REPOSITORY, last + 1, [])
+
+    assert caught.value.hint is not None
+    assert "accept-rollback" in caught.value.hint
+
+
 def test_a_list_that_is_not_the_one_head_names_is_refused() -> None:
     data = encode(REPOSITORY, 7, [keys.chunk()])
 

@@ -47,6 +47,22 @@ def require_mine(head: Head, me: Remembered) -> None:
         (HEAD, replace(ME, revision=4), RollbackDetected),
         (HEAD, replace(ME, epoch=2), RollbackDetected),
         (HEAD, replace(ME, revision=9, repository_id="another"), None),
+        (HEAD, replace(ME, superseded=frozenset({"older"})), None),
+        (
+            with_writer(write_id="older"),
+            replace(ME, superseded=frozenset({"older"})),
+            RollbackDetected,
+        ),
+        (
+            with_writer(write_id="older", instance="theirs"),
+            replace(ME, superseded=frozenset({"older"})),
+            RollbackDetected,
+        ),
+        (
+            with_writer(write_id="older"),
+            replace(ME, superseded=frozenset({"older"}), repository_id="another"),
+            ForeignWriter,
+        ),
         (HEAD, replace(ME, revision=0, instances=frozenset()), ForeignWriter),
         (with_writer(instance="theirs"), ME, Fenced),
         (with_writer(instance="theirs", write_id="theirs"), ME, Fenced),
@@ -68,6 +84,20 @@ def test_only_the_writer_that_head_names_may_commit(
         require_mine(head, me)
 
     assert caught.value.exit_code == 11
+
+
+def test_an_older_head_that_others_have_changed_since_is_told_as_such() -> None:
+    tidied = with_writer(write_id="older").model_copy(update={"revision": 99})
+
+    with pytest.raises(RollbackDetected) as caught:
+        require_mine(tidied, replace(ME, superseded=frozenset({"older"})))
+
+    assert str(caught.value) == (
+        f"{WHERE}: head.json is at revision 99, epoch 1, but its writer's last write is one that "
+        "this node had replaced by later ones: the bucket went back in time"
+    )
+    assert caught.value.hint is not None
+    assert "ckptsync repair accept-rollback" in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -136,13 +136,25 @@ def test_one_that_is_there_can_be_changed_when_there_are_most() -> None:
     assert len(head.keeps) == MOST
 
 
+def test_expired_ones_stay_where_there_is_room_for_the_clock_may_have_run_ahead() -> None:
+    expired = {f"n{number}": a_keep(1, NOW) for number in range(MOST - 1)}
+
+    assert kept(keeping(**expired), "x", a_keep(1), now=NOW).keeps == {**expired, "x": a_keep(1)}
+
+
+def test_one_of_the_most_names_that_has_expired_can_be_given_again() -> None:
+    after = kept(full(until=NOW), "n0", a_keep(2), now=NOW)
+
+    assert after.keeps == {**full(until=NOW).keeps, "n0": a_keep(2)}
+
+
 def test_expired_ones_take_no_place() -> None:
     assert kept(full(until=NOW), "x", a_keep(1), now=NOW).keeps == {"x": a_keep(1)}
 
 
 @given(heads, names, some_keeps)
 def test_a_keep_leaves_the_others_as_they_are(head: Head, name: str, keep: Keep) -> None:
-    others = {each: names for each, names in _by_name(head).items() if each != name}
+    others = {each: keep for each, keep in head.keeps.items() if each != name}
 
     try:
         after = kept(head, name, keep, now=NOW)
@@ -162,15 +174,12 @@ def test_unkeep_takes_one_name_away(head: Head, name: str) -> None:
 
 
 @given(heads)
-def test_tidying_takes_away_only_what_protects_nothing(head: Head) -> None:
+def test_tidying_takes_away_only_the_keeps_of_what_is_gone(head: Head) -> None:
     there = {entry.id for entry in ENTRIES}
 
-    tidy = keeps.tidied(head, NOW, there.__contains__)
+    tidy = keeps.tidied(head, there=there.__contains__)
 
-    assert set(tidy) == {
-        name for name, keep in _by_name(head).items() if keep.checkpoint != an_id(4)
-    }
-    assert all(head.keeps[name] == keep for name, keep in tidy.items())
+    assert tidy == {name: keep for name, keep in head.keeps.items() if keep.checkpoint != an_id(4)}
 
 
 def _by_name(head: Head) -> dict[str, Keep]:

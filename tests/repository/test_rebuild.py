@@ -84,11 +84,27 @@ def test_a_timeline_begins_where_its_first_checkpoint_says() -> None:
     assert new.node == "host-4"
 
 
-def test_a_timeline_whose_beginning_is_gone_begins_at_nothing() -> None:
-    head = recovered([a_found(1), a_found(7, timeline=2, parent=an_id(6, timeline=2))])
+def test_a_timeline_whose_beginning_is_gone_begins_at_the_newest_that_is_left_of_older_ones() -> (
+    None
+):
+    left = a_found(9, timeline=4, parent=an_id(8, timeline=4))
+    found = [a_found(1), a_found(5, timeline=2, parent=an_id(1)), a_found(3), left]
+
+    head = recovered(found)
+
+    assert head.timelines[-1].parent == Fork(timeline=2, checkpoint=an_id(5, timeline=2))
+    assert head.latest == an_id(9, timeline=4)
+    assert recovered([left]).timelines[-1].parent is None
+
+
+def test_a_timeline_that_began_at_nothing_still_does() -> None:
+    head = recovered([a_found(1), a_found(7, timeline=2)])
 
     assert head.timelines[-1].parent is None
-    assert head.latest == an_id(7, timeline=2)
+
+
+def test_a_rebuilt_head_says_so_where_others_say_by_which_rules_they_were_pruned() -> None:
+    assert recovered([a_found(1)]).policy == {"rebuilt": True}
 
 
 def test_what_lacks_an_object_tells_of_its_timeline_and_is_not_named() -> None:

@@ -280,10 +280,75 @@ def test_what_was_seen_goes_down_only_where_that_is_said(database: Database) -> 
     identity.joined("repository")
     identity.saw(revision=2**70, epoch=9)
 
-    identity.went_back(revision=2**65, epoch=2)
+    identity.went_back(revision=2**65, epoch=2, write_id="theirs")
 
     me = identity.remembered()
     assert (me.revision, me.epoch) == (2**65, 2)
+    assert me.write_ids == frozenset()
+
+
+def test_own_writes_that_later_ones_replaced_are_known_as_such(database: Database) -> None:
+    identity = Identity(database)
+    wrote(identity, "first", "failed", "second")
+
+    me = identity.remembered()
+
+    assert me.write_ids == {"second"}
+    assert [id in me.superseded for id in ("first", "failed", "second", "theirs", "")] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
+def test_what_was_replaced_since_is_not_held_against_a_head_that_was_read_before(
+    database: Database,
+) -> None:
+    identity = Identity(database)
+    wrote(identity, "first", "second")
+    me = identity.remembered()
+
+    wrote(identity, "third")
+
+    assert "first" in me.superseded
+    assert "second" not in me.superseded
+    assert "second" in identity.remembered().superseded
+
+
+def test_a_write_that_head_went_back_to_is_the_newest_again(database: Database) -> None:
+    identity = Identity(database)
+    wrote(identity, "first", "second", "third")
+
+    identity.went_back(revision=1, epoch=1, write_id="second")
+
+    me = identity.remembered()
+    assert me.write_ids == {"second", "third"}
+    assert "second" not in me.superseded
+    assert "first" in me.superseded
+    wrote(identity, "fourth")
+    me = identity.remembered()
+    assert me.write_ids == {"fourth"}
+    assert all(id in me.superseded for id in ("first", "second", "third"))
+
+
+def test_of_the_writes_that_were_replaced_the_newest_are_kept(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ckptsync.state.identity.SUPERSEDED_KEPT", 3)
+    identity = Identity(database)
+    wrote(identity, *"abcdef")
+
+    me = identity.remembered()
+
+    assert [id for id in "abcdef" if id in me.superseded] == ["c", "d", "e"]
+
+
+def wrote(identity: Identity, *ids: str) -> None:
+    for id in ids:
+        identity.intend(id)
+    identity.wrote(ids[-1], epoch=1)
 
 
 def test_a_database_from_before_fingerprints_were_remembered_is_gone_on_with(

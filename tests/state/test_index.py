@@ -13,6 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from ckptsync.errors import IntegrityError
 from ckptsync.state.database import Database
 from ckptsync.state.index import Index, Row
 
@@ -161,7 +162,7 @@ class History(RuleBasedStateMachine):
         for row in sorted(in_head, key=lambda row: row.seq)[:count]:
             self.head[row.id] = replace(row, page=key)
 
-    @rule(data=st.data(), fresh=st.integers(0, 2), hours=st.integers(0, 30))
+    @rule(data=st.data(), fresh=st.integers(0, 2), hours=st.integers(0, 60))
     def note(self, data: st.DataObject, fresh: int, hours: int) -> None:
         in_use = self._some(data, self._in_use(self.seen))
         noted = self._some(data, self.due)
@@ -233,8 +234,9 @@ class History(RuleBasedStateMachine):
     def _compare(self) -> None:
         everything = self.index.unreferenced(due=FAR, limit=1 << 40)
         assert not {key for key, _ in everything} & self._in_use(self.head), "not safe"
-        assert everything == tuple((key, self.sizes[key]) for key in sorted(self.due))
-        due = {key for key, at in self.due.items() if at <= self.now}
+        assert everything == tuple((key, self.sizes[key]) for key in sorted(self.due, key=_rank))
+        ahead = self.now + timedelta(days=2)
+        due = {key for key, at in self.due.items() if at <= self.now or at > ahead}
         assert offered(self.index, due=self.now) == due
         assert self.index.waiting([*self.due, "no/such"]) == set(self.due)
         total = sum(self.sizes[key] for key in self.due)
@@ -276,6 +278,10 @@ class History(RuleBasedStateMachine):
     def _name(self) -> int:
         self.names += 1
         return self.names
+
+
+def _rank(key: str) -> tuple[bool, str]:
+    return not key.startswith("manifests/"), key
 
 
 TestAnyHistoryEndsInWhatAFullCountGives = History.TestCase
@@ -533,6 +539,79 @@ def test_no_more_is_offered_than_asked_for_and_in_order(index: Index) -> None:
 
     index.deleted("ab")
     assert index.unreferenced(due=NOON, limit=2) == (("c", size("c")), ("d", size("d")))
+
+
+def test_manifests_are_offered_first_over_however_many_calls(index: Index) -> None:
+    manifests = [manifest(a_row(seq)) for seq in (1, 2, 3)]
+    others = ["catalog/b", "chunks/a", "manifest", "manifests0", "packs/c"]
+    index.note_unreferenced(sized([*manifests, *others]), due=NOON)
+
+    given: list[str] = []
+    while batch := index.unreferenced(due=NOON, limit=2):
+        given += (key for key, _ in batch)
+        index.deleted([key for key, _ in batch])
+
+    assert given == [*manifests, *others]
+
+
+def test_what_was_noted_by_a_clock_that_ran_ahead_is_due(index: Index) -> None:
+    index.note_unreferenced(sized("a"), due=NOON + 2 * GRACE)
+    index.note_unreferenced(sized("b"), due=NOON + 2 * GRACE + timedelta(microseconds=1))
+
+    assert offered(index, due=NOON) == {"b"}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        datetime.min.replace(tzinfo=timezone(14 * HOUR)),
+        datetime.max.replace(tzinfo=timezone(-14 * HOUR)),
+    ],
+)
+def test_times_beyond_the_years_that_there_are_become_the_nearest(
+    index: Index, odd: datetime
+) -> None:
+    row = replace(a_row(1), at=odd, retired_at=odd)
+
+    reconcile(index, [row])
+
+    (known,) = index.rows()
+    nearest = odd.replace(tzinfo=UTC)
+    assert known == replace(row, at=nearest, retired_at=nearest)
+
+
+def test_a_checkpoint_that_is_named_twice_is_refused_and_changes_nothing(
+    database: Database, index: Index
+) -> None:
+    row = a_row(1)
+    first, second = replace(row, page=page(1)), replace(row, page=page(2))
+    cases: list[tuple[list[Row], dict[str, list[Row]]]] = [
+        ([row, row], {}),
+        ([row], {page(1): [first]}),
+        ([], {page(1): [first], page(2): [second]}),
+    ]
+
+    for in_head, pages in cases:
+        with pytest.raises(IntegrityError, match=f"names checkpoint {row.id} twice"):
+            reconcile(index, in_head, pages)
+
+    reconcile(index, [], {page(1): [first]})
+    before = content(database)
+    for in_head, pages in cases[1:]:
+        with pytest.raises(IntegrityError, match=f"names checkpoint {row.id} twice"):
+            reconcile(index, in_head, pages)
+    assert content(database) == before
+
+
+def test_a_checkpoint_may_move_between_head_and_pages(index: Index) -> None:
+    row = a_row(1)
+    for key in (None, page(1), page(2), None):
+        moved = replace(row, page=key)
+        if key is None:
+            reconcile(index, [moved])
+        else:
+            reconcile(index, [], {key: [moved]})
+        assert index.rows() == (moved,)
 
 
 def test_any_number_of_keys_is_looked_up_and_any_text(index: Index) -> None:
