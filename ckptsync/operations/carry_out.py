@@ -153,6 +153,7 @@ def _done(
                 new_timeline=order.new_timeline,
                 progress=progress,
             )
+            _go_on(pipeline)
             return outcomes.pushed(pipeline, pushed)
         case Pull():
             wish = _wish(order, pipeline.standby)
@@ -176,10 +177,13 @@ def _done(
             _go_on(pipeline)
             return outcomes.rebuilt(pipeline, rebuilt)
         case Prune():
+            _go_on(pipeline)
             return outcomes.pruned(pipeline, prune(pipeline, order, progress=progress))
         case Keep():
+            _go_on(pipeline)
             return outcomes.kept_as(pipeline, keep(pipeline, order))
         case Unkeep():
+            _go_on(pipeline)
             return outcomes.let_go(pipeline, unkeep(pipeline, order))
         case _:
             assert_never(order)
@@ -194,7 +198,7 @@ def _prepare(pipeline: Pipeline) -> None:
 
 
 def _go_on(pipeline: Pipeline) -> None:
-    """What made this node stop is mended: find its role again."""
+    """What made this node stop may be over: find its role again. Raises what `start` raises."""
     if role_of(pipeline) is Role.STOPPED:
         start(pipeline)
 

@@ -363,3 +363,23 @@ def _retired_a_day_ago(entry: Entry) -> Mapping[str, Any]:
     if entry.retired_at is None:
         return {}
     return {"retired_at": entry.retired_at - timedelta(hours=25)}
+
+
+def role_of(site: Site) -> str:
+    (status,) = site.run("status", "--json").document["pipelines"]
+    return str(status["role"]["role"])
+
+
+@pytest.mark.parametrize("command", [("prune",), ("keep", "latest"), ("unkeep", "x"), ("push",)])
+def test_a_node_that_a_lost_head_stopped_goes_on_once_it_is_back(
+    site: Site, command: tuple[str, ...]
+) -> None:
+    head = Path(site.buckets["orders"].removeprefix("file://")) / "head.json"
+    away = head.rename(head.with_suffix(".away"))
+    assert site.run("prune").code == 12
+    assert role_of(site) == "stopped"
+
+    away.rename(head)
+
+    assert site.run(*command).code == 0
+    assert role_of(site) == "primary"

@@ -184,14 +184,18 @@ class World:
             self.ledger.look()
 
     def mark_bad(self, id: CheckpointId, number: int, *, lose: bool) -> None:
-        """One of its objects is damaged or lost, and a verification has found that."""
+        """One of its objects is damaged or lost, and a verification has found that.
+
+        By number, the one that the fewest checkpoints ever used comes first.
+        """
         with self.acting():
             repository, head = repository_of(self.store), self.head
             objects = {
                 each.id: [stored.key for stored in repository.manifest(each).objects]
                 for each in self.ledger.entries
             }
-            key = objects[id][number % len(objects[id])]
+            its = sorted(objects[id], key=lambda key: len(self.ledger.users[key]))
+            key = its[number % len(its)]
             bad = {each for each, needs in objects.items() if key in needs}
 
             def edit(entry: Entry) -> Entry:

@@ -217,11 +217,11 @@ class RetentionMachine(RuleBasedStateMachine):
         if id is not None:
             self.world.mark_bad(id, number, lose=lose)
 
-    @rule(number=_WHICH, by_other=st.booleans())
-    def mark_all_live_ones_bad(self, number: int, by_other: bool) -> None:
+    @rule(by_other=st.booleans(), which=_WHICH)
+    def mark_all_live_ones_bad(self, by_other: bool, which: int) -> None:
         while (id := self.world.pick(0, "live")) is not None:
-            self.world.mark_bad(id, number, lose=True)
-        self.undelete(by_other, number)
+            self.world.mark_bad(id, 0, lose=True)
+        self.undelete(by_other, which)
 
     @rule()
     def take_over(self) -> None:
