@@ -8,6 +8,7 @@ from typing import Final
 _NUMBER: Final = r"[0-9]{1,15}(?:\.[0-9]{1,9})?"
 
 _SECONDS: Final = {
+    "w": Decimal(604_800),
     "d": Decimal(86_400),
     "h": Decimal(3_600),
     "m": Decimal(60),
@@ -21,7 +22,7 @@ _SIZE: Final = re.compile(rf"({_NUMBER})(?: ?([kKMGTP])(i?))?(?: ?B)?")
 
 
 def parse_duration(text: str) -> timedelta:
-    """Read `1h30m`, `36h`, `2d`, `1.5s`, `500ms`: largest unit first, each unit once.
+    """Read `1h30m`, `36h`, `2d`, `1w`, `1.5s`, `500ms`: largest unit first, each unit once.
 
     Raises ValueError, as for what is finer than a microsecond or longer than 999,999,999 days.
     """

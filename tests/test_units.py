@@ -18,6 +18,8 @@ from ckptsync.units import format_age, format_duration, format_size, parse_durat
         ("15m", timedelta(minutes=15)),
         ("1h30m", timedelta(minutes=90)),
         ("36h", timedelta(hours=36)),
+        ("1w", timedelta(days=7)),
+        ("1w1d", timedelta(days=8)),
         ("1d2h3m4s5ms", timedelta(days=1, hours=2, minutes=3, seconds=4, milliseconds=5)),
         ("0s", timedelta(0)),
     ],

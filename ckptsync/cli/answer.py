@@ -36,7 +36,9 @@ def show(answer: Answer, *, as_json: bool) -> int:
             document["error"] = failure.document()
         _write(json.dumps(document, indent=2))
     else:
-        _write("\n".join(map(escaped, answer.lines())))
+        lines = list(map(escaped, answer.lines()))
+        if lines:
+            _write("\n".join(lines))
         for line in answer.asides:
             click.echo(escaped(line), err=True)
         if failure is not None:

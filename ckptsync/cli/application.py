@@ -36,6 +36,8 @@ COMMANDS: Final = {
     "config": "Check a configuration, print an example, or translate one.",
 }
 """With the first line of their help."""
+_ELSEWHERE: Final = {"forget": "prune", "gc": "prune", "delete": "prune"}
+"""What other tools call them."""
 
 
 class Commands(click.Group):
@@ -53,7 +55,8 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in COMMANDS:
-            close = get_close_matches(args[0], COMMANDS, n=1)
+            known = _ELSEWHERE.get(args[0])
+            close = [known] if known else get_close_matches(args[0], COMMANDS, n=1)
             meant = f"; did you mean {close[0]!r}?" if close else ""
             ctx.fail(f"there is no command {args[0]!r}{meant}")
         return super().resolve_command(ctx, args)

@@ -94,7 +94,10 @@ _WHILE: Final = 60.0  # seconds
 
 
 class Sentences:
-    """Renders events that have a sentence as `warning: ...`, and leaves others to `otherwise`."""
+    """Renders events that have a sentence as `warning: ...`, and leaves others to `otherwise`.
+
+    A field `hint`, where there is one, follows as `try: ...`.
+    """
 
     def __init__(self, otherwise: Processor, clock: Callable[[], float] = monotonic) -> None:
         self._otherwise = otherwise
@@ -110,7 +113,8 @@ class Sentences:
         text = SENTENCES[name].format_map(event)
         if name in _SELDOM and not self._due(text):
             raise structlog.DropEvent
-        return f"warning: {text}"
+        hint = event.get("hint")
+        return f"warning: {text}; try: {hint}" if hint else f"warning: {text}"
 
     def _due(self, text: str) -> bool:
         now = self._clock()

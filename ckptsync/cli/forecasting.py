@@ -106,7 +106,7 @@ def lines(state: SteadyState) -> Iterator[str]:
         yield f"{indent}{sync.storage_class} costs more than that: for {state.prices.besides}"
     if state.leaner is not None:
         changed = " and ".join(f"{key} = {text}" for key, text in state.leaner.settings.items())
-        yield f"{indent}with {changed}: {_held(state, state.leaner.forecast)}"
+        yield f"{indent}cheaper would be: with {changed}, {_held(state, state.leaner.forecast)}"
 
 
 def document(state: SteadyState) -> Mapping[str, Any]:
@@ -200,8 +200,8 @@ def _made_with(basis: Basis) -> str:
         case Origin.PARTLY:
             sizes = f"{whole} a checkpoint, as in the last push, {_PERCENT}% of it new, as a guess"
         case Origin.ASSUMED:
-            return f"with {standbys}; --checkpoint-size and --new-size say how large it is"
-    return f"with {standbys}, and {sizes}"
+            return f"assumed: {standbys}; --checkpoint-size and --new-size say how large it is"
+    return f"assumed: {standbys}, {sizes}"
 
 
 def _many(number: int) -> str:

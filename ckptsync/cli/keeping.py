@@ -8,6 +8,7 @@ from typing import Final
 import click
 
 from ckptsync.moments import utc
+from ckptsync.operations.resolve import LATEST
 from ckptsync.repository.keeps import NAME_PATTERN
 from ckptsync.units import parse_duration
 
@@ -26,6 +27,14 @@ def keep_name(
             "and begin with a letter or a digit"
         )
     return given
+
+
+def name_for(checkpoint: str) -> str | None:
+    """What keeps a checkpoint for which no name is given: the id by which it was asked for, so that
+    'ckptsync unkeep' knows it by that too. None where that cannot be a name.
+    """
+    fits = checkpoint != LATEST and NAME_PATTERN.fullmatch(checkpoint) is not None
+    return checkpoint if fits else None
 
 
 def ahead(

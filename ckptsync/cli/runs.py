@@ -52,7 +52,7 @@ def _pruned(document: Mapping[str, Any]) -> str:
         "brought back": document["revived"],
         "forgot": document["forgotten"],
     }
-    parts = [f"{verb} {len(which)}" for verb, which in moved.items() if which]
+    parts = [f"{verb} {len(which):,}" for verb, which in moved.items() if which]
     deleted = document.get("deleted_objects")
     if deleted:
         size = format_size(document.get("deleted_bytes", 0))

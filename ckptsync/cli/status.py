@@ -1,5 +1,6 @@
 """How a pipeline is doing, for machines and for people."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -79,11 +80,11 @@ def facts(found: Status) -> Iterator[tuple[str, str]]:
             yield "state", f"unavailable: {memory}"
         yield from ((what, "unknown") for what in _REMEMBERED)
         return
-    yield "last push", _run(memory.last_push)
+    yield from _last("last push", memory.last_push)
     if memory.last_push != memory.last_good_push:
         yield "last good push", _run(memory.last_good_push)
-    yield "last pull", _run(memory.last_pull)
-    yield "last prune", _prune(memory)
+    yield from _last("last pull", memory.last_pull)
+    yield from _last_prune(memory)
     yield "probe", _probe_text(memory.capabilities)
 
 
@@ -250,6 +251,14 @@ def _local(local: Sequence[Any] | CkptsyncError) -> str:
     return f"{len(local)}, the newest {newest.engine.id} (step {newest.engine.step}) {age}"
 
 
+def _last(what: str, last: Run | None) -> Iterator[tuple[str, str]]:
+    """How it ended; below, what to do where it failed."""
+    yield what, _run(last)
+    error = None if last is None else json.loads(last.details or "{}").get("error")
+    if error is not None and error.get("hint"):  # older versions noted none
+        yield "", f"try: {error['hint']}"
+
+
 def _run(last: Run | None) -> str:
     if last is None:
         return "never"
@@ -259,11 +268,14 @@ def _run(last: Run | None) -> str:
     return text if came_to is None else f"{text}: {came_to}"
 
 
-def _prune(memory: Memory) -> str:
+def _last_prune(memory: Memory) -> Iterator[tuple[str, str]]:
     """One that had nothing to do is not noted, so that there is no "never"."""
     if memory.prune_left_to_others:
-        return "left to a node that may delete"
-    return "none had anything to do" if memory.last_prune is None else _run(memory.last_prune)
+        yield "last prune", "left to a node that may delete"
+    elif memory.last_prune is None:
+        yield "last prune", "none had anything to do"
+    else:
+        yield from _last("last prune", memory.last_prune)
 
 
 def _probe_text(seen: Capabilities | None) -> str:

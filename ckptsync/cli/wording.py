@@ -6,10 +6,11 @@ from typing import Any
 
 from ckptsync.moments import utc
 from ckptsync.repository.head import Keep
+from ckptsync.units import format_size
 
 
 def counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def described(checkpoint: Mapping[str, Any]) -> str:
@@ -23,11 +24,27 @@ def moment(at: datetime) -> str:
 
 def state(entry_state: str, *, latest: bool, keeps: Mapping[str, Keep]) -> str:
     """Of a checkpoint in the bucket; `keeps` are those that hold, by name."""
-    kept = (
-        f"kept as '{name}'" + ("" if keep.until is None else f" until {moment(keep.until)}")
+    names = (
+        name if keep.until is None else f"{name} (until {moment(keep.until)})"
         for name, keep in keeps.items()
     )
+    kept = [f"kept as {', '.join(names)}"] if keeps else []
     return ", ".join((entry_state, *(["latest"] if latest else []), *kept))
+
+
+def orphaned(orphans: Mapping[str, Any]) -> str:
+    """What a look through a bucket found that nothing refers to."""
+    number, young = orphans["objects"], orphans["young_objects"]
+    size, young_size = format_size(orphans["bytes"]), format_size(orphans["young_bytes"])
+    are, stay = ("is", "stays") if young == 1 else ("are", "stay")
+    if number:
+        told = f"found {counted(number, 'object')} ({size}) that nothing refers to"
+        more = f"; {young:,} more ({young_size}) {are} less than a day old, and {stay} for now"
+    else:
+        told = "found nothing that no checkpoint refers to"
+        few = counted(young, "object")
+        more = f", but for {few} ({young_size}) less than a day old, which {stay} for now"
+    return told + more if young else told
 
 
 def set_aside(document: Mapping[str, Any]) -> str:

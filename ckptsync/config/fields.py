@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from ckptsync.hashing import Hash
 from ckptsync.units import parse_duration, parse_size
 
+_NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
 _CREDENTIAL: Final = re.compile(r"credential:[A-Za-z0-9_.-]{1,255}")
 
 
@@ -26,6 +27,10 @@ def _read_duration(value: Any, unit: timedelta, plural: str) -> timedelta:
     if isinstance(value, timedelta):
         return value
     if isinstance(value, str):
+        if _NUMBER.fullmatch(value):
+            raise ValueError(
+                f'is a number in quotes: {plural} go without them, or write "{value}{plural[0]}"'
+            )
         return parse_duration(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:

@@ -23,13 +23,13 @@ _LIST_EVERY: Final = timedelta(days=1)
 _LISTED_AT_ONCE: Final = 1_000
 _IN_HEAD: Final = 512
 """Checkpoints; where there are more, the older ones lie in catalog pages."""
-_PERIODS: Final = {
+PERIODS: Final = {
     "hourly": timedelta(hours=1),
     "daily": timedelta(days=1),
     "weekly": timedelta(days=7),
     "monthly": timedelta(days=31),
 }
-"""The longest of each."""
+"""Of `retention`: the longest of each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +115,7 @@ def _extras(
     """How many `retention` adds, and how far they are apart."""
     # Microseconds back from the newest checkpoint: no length of time holds what may be kept.
     covered = (in_a_row - 1) * (every // _MICROSECOND)
-    for name, longest in _PERIODS.items():
+    for name, longest in PERIODS.items():
         kept, apart = getattr(retention, name), max(longest, every)
         period = apart // _MICROSECOND
         # The newest of each of these periods is kept anyway.

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ckptsync.config.credentials import secret_path
+from ckptsync.config.forecast import PERIODS
 from ckptsync.config.model import Config, Pipeline, Retention, Sync
 from ckptsync.config.providers import Scheme
 from ckptsync.errors import ConfigError
+from ckptsync.units import format_duration
 
 _NONE = Retention()
 _UNSET_HOOKS = {
@@ -45,6 +47,7 @@ def _sync(sync: Sync, environment: Mapping[str, str]) -> Iterator[str]:
         yield "retention_min_count acts as 1: the newest checkpoint is never deleted"
     if sync.retention_min_count <= 1 and not sync.retention_min_age and sync.retention == _NONE:
         yield "retention_min_age is 0: only the newest checkpoint is kept"
+    yield from _retention(sync)
     if sync.fencing == "off":
         yield "fencing is off: two primaries would not be told apart, and could lose checkpoints"
     if sync.bucket.scheme is Scheme.FILE:
@@ -58,6 +61,18 @@ def _sync(sync: Sync, environment: Mapping[str, str]) -> Iterator[str]:
         name = getattr(sync, key)
         if name is not None:
             yield from _secret(key, name, environment)
+
+
+def _retention(sync: Sync) -> Iterator[str]:
+    age = sync.retention_min_age
+    for name, longest in PERIODS.items():
+        kept = getattr(sync.retention, name)
+        if kept and kept * longest <= age:
+            yield (
+                f"retention.{name} = {kept} adds nothing: everything younger than "
+                f"retention_min_age = {format_duration(age)} is kept anyway; "
+                "lower that to keep less"
+            )
 
 
 def _secret(key: str, name: str, environment: Mapping[str, str]) -> Iterator[str]:

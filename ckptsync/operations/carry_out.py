@@ -121,8 +121,11 @@ def _is_passing(pipeline: Pipeline, order: Order) -> Callable[[Mapping[str, Any]
     goes_well = before is None or before.outcome is Outcome.DONE
 
     def is_passing(document: Mapping[str, Any]) -> bool:
-        scheduled = isinstance(order, Prune) and order.scheduled
-        return scheduled and goes_well and not any(document[each] for each in _MOVED)
+        if not isinstance(order, Prune) or not order.scheduled:
+            return False
+        if document["left_to_others"] or document["put_off"]:
+            return True
+        return goes_well and not any(document[each] for each in _MOVED)
 
     return is_passing
 

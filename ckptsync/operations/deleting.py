@@ -139,7 +139,8 @@ def _denied(pipeline: Pipeline, index: Index, error: AccessDenied) -> AccessDeni
         error.action,
         error.key,
         error.reason,
-        hint="pruning is the job of a node that may delete: have it run 'ckptsync prune'",
+        hint="pruning is the job of a node that may delete: have it run "
+        f"'ckptsync prune {pipeline.node.pipeline}'",
     )
 
 

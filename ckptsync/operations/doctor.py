@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final
 
 from ckptsync.errors import Cancelled, CkptsyncError
-from ckptsync.operations import doctor_host, doctor_repository, doctor_store
+from ckptsync.operations import doctor_host, doctor_pruning, doctor_repository, doctor_store
 from ckptsync.operations.doctor_finding import Finding, Verdict, examined, failed
 from ckptsync.operations.pipeline import Pipeline
 
@@ -17,6 +17,7 @@ _HOST: Final = (
     ("work directory", doctor_host.work),
     ("open files", doctor_host.open_files),
     ("state", doctor_host.state),
+    ("pruning", doctor_pruning.pruning),
     ("read_bucket", doctor_repository.read_bucket),
 )
 _BUCKET: Final = (

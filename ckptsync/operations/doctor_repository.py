@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 
 from ckptsync.errors import Fenced, ForeignWriter, RollbackDetected
+from ckptsync.model import Role
 from ckptsync.operations import doctor_host
 from ckptsync.operations.doctor_finding import Finding, examined, failed, ok, warning
 from ckptsync.operations.pipeline import Pipeline
+from ckptsync.operations.roles import role_of
 from ckptsync.repository import epochs, keys
 from ckptsync.repository.head import Head
 from ckptsync.repository.register import head_lost
@@ -29,7 +31,7 @@ def repository(pipeline: Pipeline) -> Iterator[Finding]:
     head = at.head
     yield _content(head, store.name)
     if pipeline.state.missing is None:
-        yield from _history(head, me, store.name)
+        yield from _history(head, me, store.name, role=role_of(pipeline))
     else:
         yield warning("rollback", "unknown: without the state nothing of the bucket is remembered")
     latest = head.entry(head.latest) if head.latest else None
@@ -64,18 +66,20 @@ def _content(head: Head, where: str) -> Finding:
     return ok("repository", detail)
 
 
-def _history(head: Head, me: Remembered, where: str) -> Iterator[Finding]:
+def _history(head: Head, me: Remembered, where: str, *, role: Role) -> Iterator[Finding]:
     try:
         epochs.require_no_rollback(head, me, where)
     except RollbackDetected as error:  # whoever wrote that older head says nothing of today
         yield failed("rollback", error)
     else:
         yield ok("rollback", "the bucket is no older than what this node has seen of it")
-        yield _writer(head, me, where)
+        yield _writer(head, me, where, role=role)
 
 
-def _writer(head: Head, me: Remembered, where: str) -> Finding:
+def _writer(head: Head, me: Remembered, where: str, *, role: Role) -> Finding:
     """A node that never was the writer may be meant to stand by; one that was must know."""
+    if role is Role.STANDBY and head.writer.instance not in me.instances:
+        return ok("writer", f"'{head.writer.node}' is the one that may push; this node stands by")
     try:
         epochs.require_writer(head, me, where)
     except (Fenced, ForeignWriter) as error:

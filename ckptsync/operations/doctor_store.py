@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from ckptsync.errors import AccessDenied, CkptsyncError, IntegrityError, UnfitStore
+from ckptsync.model import Role
 from ckptsync.operations.doctor_finding import Finding, examined, failed, ok, warning
 from ckptsync.operations.pipeline import Pipeline
+from ckptsync.operations.roles import role_of
 from ckptsync.operations.writing import remember_capabilities
 from ckptsync.stores.base import ObjectStore
 from ckptsync.stores.mounts import sharing_warning
@@ -39,7 +41,18 @@ def use(pipeline: Pipeline) -> Iterator[Finding]:
     """Write, read, delete; and the rest only if that much is allowed."""
     store, key = pipeline.store, f"{SCRATCH}{pipeline.node.name}.doctor.json"
     body = f'{{"format":"ckptsync/probe","nonce":"{secrets.token_hex(16)}"}}'.encode()
-    store.put(key, body)
+    try:
+        store.put(key, body)
+    except AccessDenied as error:
+        if role_of(pipeline) is not Role.STANDBY:
+            raise
+        yield warning(
+            "bucket: write",
+            f"{error}: this node can stand by, if it may write below nodes/, but it cannot be "
+            "activated with these rights",
+            hint="before it is activated, give it the rights of a primary",
+        )
+        return
     yield ok("bucket: write", f"{key} was written")
     yield from examined("bucket: read", partial(_reading, store, key, body))
     yield from examined("bucket: conditions", partial(_capabilities, pipeline))

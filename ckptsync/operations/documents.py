@@ -7,6 +7,7 @@ from typing import Any
 
 from ckptsync.model import LocalCheckpoint
 from ckptsync.moments import utc
+from ckptsync.operations.orphans import Orphans
 from ckptsync.repository.head import Entry
 from ckptsync.state.history import Run
 
@@ -37,6 +38,17 @@ def checkpoint(of: Entry | LocalCheckpoint) -> Mapping[str, Any]:
         "bytes": None,
         "new_bytes": None,
         "state": None,
+    }
+
+
+def orphaned(found: Orphans | None) -> Mapping[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "objects": found.amount.objects,
+        "bytes": found.amount.bytes,
+        "young_objects": found.young.objects,
+        "young_bytes": found.young.bytes,
     }
 
 

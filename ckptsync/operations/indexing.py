@@ -117,7 +117,7 @@ def _read(
 
         return task
 
-    log.info("index.reading", manifests=len(waiting))
+    log.debug("index.reading", manifests=len(waiting))
     with Transfers(parallel=parallel, buffer_size=0, stop=pipeline.stop) as transfers:
         for entry in waiting:
             transfers.submit(transfers.borrow(), reading(entry))

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+import structlog
+
 from ckptsync.errors import ConfigError, Refused
 from ckptsync.operations import resolve
 from ckptsync.operations.orders import Keep, Unkeep
@@ -13,6 +15,8 @@ from ckptsync.repository import head as heads
 from ckptsync.repository import keeps, pages, timelines
 from ckptsync.repository.head import Entry, Head
 from ckptsync.repository.repository import HeadAt, Repository
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,8 @@ def keep(pipeline: Pipeline, order: Keep) -> KeptAs:
     """
     _require_name(order.name)
     tidying = open_for_tidying(pipeline)
+    if tidying is None:
+        raise resolve.not_found(order.checkpoint, [pipeline.store.name])
     repository = tidying.repository
     now = pipeline.store.now()
     if order.until is not None and order.until <= now:
@@ -67,6 +73,8 @@ def keep(pipeline: Pipeline, order: Keep) -> KeptAs:
         return _revived(repository, new, entry) if retired else new
 
     tidying.register.change(decide, as_writer=False, landed=lambda _head: False)
+    if not kept[0].already:
+        log.info("checkpoint.kept", name=kept[0].name, checkpoint=kept[0].entry.id)
     return kept[0]
 
 
@@ -76,6 +84,8 @@ def unkeep(pipeline: Pipeline, order: Unkeep) -> LetGo:
     Raises what `open_for_tidying` raises; CannotTell.
     """
     tidying = open_for_tidying(pipeline)
+    if tidying is None:
+        return LetGo(name=order.name, checkpoint=None)
     checkpoint: str | None = None
 
     def decide(old: HeadAt) -> Head | None:
@@ -87,6 +97,8 @@ def unkeep(pipeline: Pipeline, order: Unkeep) -> LetGo:
         return keeps.unkept(old.head, order.name)
 
     tidying.register.change(decide, as_writer=False, landed=lambda _head: False)
+    if checkpoint is not None:
+        log.info("checkpoint.let_go", name=order.name, checkpoint=checkpoint)
     return LetGo(name=order.name, checkpoint=checkpoint)
 
 
@@ -101,17 +113,19 @@ def _require_name(name: str | None) -> None:
 def _wanted(repository: Repository, head: Head, wanted: str) -> Entry:
     if wanted == LATEST:
         return resolve.latest(repository, head)
-    named = [each for each in repository.entries(head) if wanted in (each.id, each.engine_id)]
-    if not named:
+    bad: Entry | None = None
+    for entry in repository.entries(head):
+        if wanted in (entry.id, entry.engine_id):
+            if entry.state != "bad":
+                return entry
+            bad = bad or entry
+    if bad is None:
         raise resolve.not_found(wanted, [repository.store.name])
-    found = next((each for each in named if each.state != "bad"), named[0])
-    if found.state == "bad":
-        raise Refused(
-            f"checkpoint {found.id} in {repository.store.name} was found damaged: there is "
-            "nothing whole to keep",
-            hint="'ckptsync list' shows the others",
-        )
-    return found
+    raise Refused(
+        f"checkpoint {bad.id} in {repository.store.name} was found damaged: there is nothing whole "
+        "to keep",
+        hint="'ckptsync list' shows the others",
+    )
 
 
 def _revived(repository: Repository, head: Head, entry: Entry) -> Head:

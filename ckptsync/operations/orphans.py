@@ -26,7 +26,6 @@ _PLACES: Final = (keys.CHUNKS, keys.PACKS, keys.MANIFESTS, keys.CATALOG, keys.CO
 _AT_ONCE: Final = 1000
 _MOST: Final = 200_000
 """Orphans that one look remembers; the next one finds the others."""
-_INSIST: Final = "ckptsync prune --orphans --yes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,27 +60,18 @@ class Orphans:
 def find_orphans(
     pipeline: Pipeline, tidying: Tidying, index: Index, *, insist: bool, progress: Progress
 ) -> Orphans:
-    """List everything but head, descriptor and heartbeats; what may go is in the index then.
+    """Look for them; what may go is in the index then.
 
-    The index has to be up to the head that `tidying` has. What was committed since that, and is
-    long there, looks like an orphan: bring the index up again before anything is deleted. What has
-    no name that ckptsync gives is left alone, and not counted.
+    Bring that up again before anything is deleted: what was committed since looks like an orphan.
 
     Raises Refused, unless told to `insist`, where head seems to be older than the bucket, or more
-    is orphaned than a crash explains; StoreError also where a listing fails half-way; Cancelled.
+    is orphaned than a crash explains; and what `look_for_orphans` raises.
     """
-    head, now = tidying.head, pipeline.store.now()
-    orphans = _look(
-        pipeline.store,
-        index,
-        head,
-        explained=explained(pipeline, head),
-        condemned=_condemned(tidying.repository, head),
-        before=now - ORPHAN_GRACE if insist else _before(pipeline, head, index, now),
-        progress=progress,
-    )
-    if not insist:
-        _require_no_doubt(tidying, orphans)
+    orphans = look_for_orphans(pipeline, tidying, index, spare=not insist, progress=progress)
+    doubt = None if insist else doubt_about(pipeline, tidying, orphans)
+    if doubt is not None:
+        raise doubt
+    now = pipeline.store.now()
     for page in (True, False):
         # Another node may have replaced a page just now: readers of an older head still want it.
         index.note_unreferenced(
@@ -89,6 +79,28 @@ def find_orphans(
             due=now + READER_GRACE if page else now,
         )
     return orphans
+
+
+def look_for_orphans(
+    pipeline: Pipeline, tidying: Tidying, index: Index, *, spare: bool, progress: Progress
+) -> Orphans:
+    """List everything but head, descriptor and heartbeats.
+
+    The index has to be up to the head that `tidying` has. What has no name that ckptsync gives is
+    left alone, and not counted. To `spare` is to leave out what may be of a push under way.
+
+    Raises StoreError also where a listing fails half-way; Cancelled.
+    """
+    head, now = tidying.head, pipeline.store.now()
+    return _look(
+        pipeline.store,
+        index,
+        head,
+        explained=explained(pipeline, head),
+        condemned=_condemned(tidying.repository, head),
+        before=_before(pipeline, head, index, now) if spare else now - ORPHAN_GRACE,
+        progress=progress,
+    )
 
 
 def explained(pipeline: Pipeline, head: Head) -> frozenset[str]:
@@ -121,24 +133,25 @@ def _before(pipeline: Pipeline, head: Head, index: Index, now: datetime) -> date
     return min([before, *(row.at for row in index.rows()[:1])])
 
 
-def _require_no_doubt(tidying: Tidying, orphans: Orphans) -> None:
-    """Raises Refused, so before anything is deleted."""
-    where = tidying.repository.store.name
+def doubt_about(pipeline: Pipeline, tidying: Tidying, orphans: Orphans) -> Refused | None:
+    """What is held against deleting them until an operator insists. Reads head where it has to."""
+    where, insist = pipeline.store.name, f"ckptsync prune --orphans --yes {pipeline.node.pipeline}"
     if orphans.later is not None and _is_later(orphans.later, tidying.register.read().head):
-        raise Refused(
+        return Refused(
             f"{where}: {orphans.later} is of a later time than head.json, which names nothing like "
             "it: head.json seems to be older than the bucket; nothing was deleted",
             hint="if it was put back from a copy: 'ckptsync repair accept-rollback' on the "
-            f"primary; if all that it does not name may go: {_INSIST}",
+            f"primary; if all that it does not name may go: {insist}",
         )
-    if 2 * orphans.amount.bytes > orphans.all.bytes:
-        raise Refused(
-            f"{where}: no checkpoint refers to {orphans.amount.objects} objects of "
-            f"{format_size(orphans.amount.bytes)}, more than half of the "
-            f"{format_size(orphans.all.bytes)} that are there, and no checkpoint that was "
-            "forgotten explains it; nothing was deleted",
-            hint=f"was head.json replaced by an older one? If all that may go: {_INSIST}",
+    amount, there = orphans.amount, orphans.all
+    if 2 * amount.bytes > there.bytes:
+        return Refused(
+            f"{where}: no checkpoint refers to {amount.objects:,} objects of "
+            f"{format_size(amount.bytes)}, more than half of the {format_size(there.bytes)} that "
+            "are there, and no checkpoint that was forgotten explains it; nothing was deleted",
+            hint=f"was head.json replaced by an older one? If all that may go: {insist}",
         )
+    return None
 
 
 def _look(

@@ -121,7 +121,6 @@ def rebuilt(pipeline: Pipeline, report: HeadRebuilt) -> Mapping[str, Any]:
 
 def pruned(pipeline: Pipeline, report: PruneReport) -> Mapping[str, Any]:
     swept = report.swept
-    orphans = swept.orphans
     return {
         **_where(pipeline),
         "retired": list(report.retired),
@@ -129,19 +128,14 @@ def pruned(pipeline: Pipeline, report: PruneReport) -> Mapping[str, Any]:
         "forgotten": list(report.forgotten),
         "kept": report.live,
         "retired_now": report.waiting,
+        "bad_now": report.bad,
         "deleted_objects": swept.deleted.objects,
         "deleted_bytes": swept.deleted.bytes,
-        "listed": orphans is not None,
-        "orphans": None
-        if orphans is None
-        else {
-            "objects": orphans.amount.objects,
-            "bytes": orphans.amount.bytes,
-            "young_objects": orphans.young.objects,
-            "young_bytes": orphans.young.bytes,
-        },
+        "listed": swept.orphans is not None,
+        "orphans": documents.orphaned(swept.orphans),
         "generation": swept.generation,
         "left_to_others": report.left_to_others,
+        "put_off": report.put_off,
         "seconds": round(report.seconds, 3),
     }
 

@@ -1,9 +1,11 @@
 """What has happened to a pipeline: who was its primary when, and what was run on this node."""
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
+from typing import Final
 
 from ckptsync.errors import Cancelled, CkptsyncError
 from ckptsync.operations.looking import look_again
@@ -11,8 +13,11 @@ from ckptsync.operations.pipeline import Pipeline
 from ckptsync.repository.head import Entry, Head, Timeline
 from ckptsync.repository.repository import Empty
 from ckptsync.repository.timelines import on_path, path
-from ckptsync.state.history import Outcome, Run
+from ckptsync.state.history import Outcome, Run, RunId
 from ckptsync.state.role import RoleChange
+
+_MOVED: Final = ("retired", "revived", "forgotten", "deleted_objects")
+"""What a prune leaves of itself that says what went, and what came back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +37,10 @@ class Began:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """Runs of one kind that ended alike, with nothing else in between."""
+    """Runs of one kind that ended alike, with nothing else in between.
+
+    A prune that changed something is always one alone.
+    """
 
     newest: Run
     oldest: Run
@@ -115,8 +123,17 @@ def _collapsed(events: Iterable[Event]) -> Iterator[Event]:
         yield row
 
 
-def _likeness(ran: Ran) -> tuple[str, Outcome]:
-    return ran.newest.kind, ran.newest.outcome
+def _likeness(ran: Ran) -> tuple[str, Outcome, RunId | None]:
+    run = ran.newest
+    return run.kind, run.outcome, run.id if _moved(run) else None
+
+
+def _moved(run: Run) -> bool:
+    """Whether it is a prune after which the bucket holds something else."""
+    if run.kind != "prune" or run.details is None:
+        return False
+    details = json.loads(run.details)
+    return any(details.get(each) for each in _MOVED)
 
 
 def _began(pipeline: Pipeline, limit: int) -> tuple[Began, ...]:

@@ -8,7 +8,9 @@ was done by then holds, and nothing else happens.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from time import monotonic
+from typing import Final
 
 import structlog
 
@@ -20,7 +22,14 @@ from ckptsync.operations.orders import Prune
 from ckptsync.operations.orphans import Orphans, find_orphans
 from ckptsync.operations.pipeline import Pipeline
 from ckptsync.operations.retain import forget_bad, retain
-from ckptsync.operations.sweep import Swept, is_due, note_listing, put_off, sweep, wants_listing
+from ckptsync.operations.sweep import (
+    NOT_SWEPT,
+    Swept,
+    is_due,
+    note_listing,
+    sweep,
+    wants_listing,
+)
 from ckptsync.operations.tidying import Tidying, open_for_tidying
 from ckptsync.operations.transfers import stoppable
 from ckptsync.repository.retention import Plan
@@ -29,20 +38,28 @@ from ckptsync.state.index import Index
 log = structlog.get_logger()
 
 
+_REFUSED: Final = "refused"
+_REFUSED_FOR: Final = timedelta(hours=1)
+"""How long what was held against pruning is not asked about again, unless an operator prunes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PruneReport:
-    retired: Sequence[CheckpointId]
+    retired: Sequence[CheckpointId] = ()
     """They may be deleted in a day, unless `keep` brings them back."""
-    revived: Sequence[CheckpointId]
+    revived: Sequence[CheckpointId] = ()
     """They were retired, and the rules keep them again."""
-    forgotten: Sequence[CheckpointId]
-    live: int
-    """Checkpoints, afterwards."""
-    waiting: int
-    """Retired ones, afterwards."""
-    swept: Swept
-    left_to_others: bool
+    forgotten: Sequence[CheckpointId] = ()
+    live: int = 0
+    """Checkpoints, afterwards; likewise those below."""
+    waiting: int = 0
+    """Retired ones."""
+    bad: int = 0
+    swept: Swept = NOT_SWEPT
+    left_to_others: bool = False
     """This node may not delete, so it has done nothing."""
+    put_off: bool = False
+    """It has done nothing, as an operator has to answer first what was held against it lately."""
     seconds: float
 
     @property
@@ -58,15 +75,20 @@ def prune(pipeline: Pipeline, order: Prune, *, progress: Progress) -> PruneRepor
     A crash anywhere leaves every checkpoint that head names whole; pruning again goes on. Call
     with the pipeline's lock held. Progress gets the bytes that are read and those that are gone.
 
-    Raises what `open_for_tidying` and `sweep` raise; Fenced and the other refusals of epochs for
-    one that is scheduled, which only the writer does; Refused, unless told to insist, where the
-    rules were changed and much would go; AccessDenied before anything is changed.
+    Raises what `open_for_tidying`, `retain` and `sweep` raise; Fenced and the other refusals of
+    epochs for one that is scheduled, which only the writer does; Refused, unless told to insist,
+    where much would go by other rules than before, or more is orphaned than can be explained;
+    AccessDenied before anything is changed.
     """
     started = monotonic()
-    progress = stoppable(progress, pipeline.stop)
-    if order.scheduled and is_left_to_others(pipeline):
-        return _left_to_others(started)
+    if order.scheduled:
+        if is_left_to_others(pipeline):
+            return PruneReport(left_to_others=True, seconds=monotonic() - started)
+        if _was_refused(pipeline):
+            return PruneReport(put_off=True, seconds=monotonic() - started)
     tidying = open_for_tidying(pipeline)
+    if tidying is None:
+        return PruneReport(seconds=monotonic() - started)
     index = Index(pipeline.state.database, tidying.head.repository_id)
     try:
         require_delete(pipeline, index)
@@ -74,7 +96,37 @@ def prune(pipeline: Pipeline, order: Prune, *, progress: Progress) -> PruneRepor
         if not order.scheduled:
             raise
         log.warning("prune.left_to_others", error=str(error))
-        return _left_to_others(started)
+        return PruneReport(left_to_others=True, seconds=monotonic() - started)
+    try:
+        meant, swept = _pruned(pipeline, tidying, index, order, progress)
+    except Refused:
+        index.note(_REFUSED, pipeline.now() if order.scheduled else None)
+        raise
+    index.note(_REFUSED, None)
+    report = _report(meant, index, swept, started)
+    if not report.idle:
+        log.info(
+            "prune.done",
+            retired=len(report.retired),
+            forgotten=len(report.forgotten),
+            deleted=swept.deleted.objects,
+            bytes=swept.deleted.bytes,
+        )
+    return report
+
+
+def _was_refused(pipeline: Pipeline) -> bool:
+    repository_id = pipeline.state.identity.remembered().repository_id
+    if repository_id is None:
+        return False
+    at = Index(pipeline.state.database, repository_id).recall(_REFUSED)
+    return at is not None and abs(pipeline.now() - at) < _REFUSED_FOR
+
+
+def _pruned(
+    pipeline: Pipeline, tidying: Tidying, index: Index, order: Prune, progress: Progress
+) -> tuple[Plan, Swept]:
+    progress = stoppable(progress, pipeline.stop)
     bad = forget_bad(pipeline, tidying, index) if order.bad else frozenset()
     sweeps = not order.scheduled or is_due(pipeline, index)
     orphans = _orphans(pipeline, tidying, index, order, progress) if sweeps else None
@@ -86,7 +138,7 @@ def prune(pipeline: Pipeline, order: Prune, *, progress: Progress) -> PruneRepor
         insist=order.insist,
         progress=progress,
     )
-    swept = Swept()
+    swept = NOT_SWEPT
     if sweeps:
         swept = sweep(
             pipeline,
@@ -96,16 +148,7 @@ def prune(pipeline: Pipeline, order: Prune, *, progress: Progress) -> PruneRepor
             scheduled=order.scheduled,
             progress=progress,
         )
-    report = _report(replace(meant, forget=meant.forget | bad), index, swept, started)
-    if not report.idle:
-        log.info(
-            "prune.done",
-            retired=len(report.retired),
-            forgotten=len(report.forgotten),
-            deleted=swept.deleted.objects,
-            bytes=swept.deleted.bytes,
-        )
-    return report
+    return replace(meant, forget=meant.forget | bad), swept
 
 
 def _report(meant: Plan, index: Index, swept: Swept, started: float) -> PruneReport:
@@ -118,21 +161,8 @@ def _report(meant: Plan, index: Index, swept: Swept, started: float) -> PruneRep
         forgotten=[each for each in sorted(meant.forget) if each not in states],
         live=counts["live"],
         waiting=counts["retired"],
+        bad=counts["bad"],
         swept=swept,
-        left_to_others=False,
-        seconds=monotonic() - started,
-    )
-
-
-def _left_to_others(started: float) -> PruneReport:
-    return PruneReport(
-        retired=(),
-        revived=(),
-        forgotten=(),
-        live=0,
-        waiting=0,
-        swept=Swept(),
-        left_to_others=True,
         seconds=monotonic() - started,
     )
 
@@ -148,17 +178,12 @@ def _orphans(
         return None
     head, now = tidying.register.read().head, pipeline.store.now()
     bring_up(pipeline, tidying.repository, head, index, now=now, progress=progress)
-    try:
-        orphans = find_orphans(
-            pipeline,
-            replace(tidying, head=head),
-            index,
-            insist=order.insist and order.orphans,
-            progress=progress,
-        )
-    except Refused:
-        if order.scheduled:
-            put_off(pipeline, index)
-        raise
+    orphans = find_orphans(
+        pipeline,
+        replace(tidying, head=head),
+        index,
+        insist=order.insist and order.orphans,
+        progress=progress,
+    )
     note_listing(pipeline, index)
     return orphans

@@ -23,7 +23,11 @@ def recorded(
     try:
         yield details.update
     except CkptsyncError as error:
-        details["error"] = {"kind": type(error).__name__, "message": str(error)}
+        details["error"] = {
+            "kind": type(error).__name__,
+            "message": str(error),
+            "hint": error.hint,
+        }
         with suppress(CkptsyncError):  # the first failure says more than that of recording it
             history.finish(run, done=False, now=pipeline.now(), details=json.dumps(details))
         raise

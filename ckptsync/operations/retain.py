@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from ckptsync.errors import CkptsyncError, IntegrityError, Refused
+from ckptsync.errors import IntegrityError, Refused
 from ckptsync.model import CheckpointId, Progress
 from ckptsync.operations.indexing import READER_GRACE, bring_up
 from ckptsync.operations.manifests import manifest_bytes
@@ -18,7 +18,7 @@ from ckptsync.repository.head import Entry, Head
 from ckptsync.repository.known import ALL_DAMAGED
 from ckptsync.repository.rebuild import REBUILT
 from ckptsync.repository.repository import HeadAt, Repository
-from ckptsync.repository.retention import Listed, Plan, Policy
+from ckptsync.repository.retention import Listed, Plan
 from ckptsync.repository.timelines import latest_fault
 from ckptsync.state.index import Index, Row
 from ckptsync.state.journal import UploadJournal
@@ -63,7 +63,7 @@ def retain(
             now=now,
         )
         plan = retention.plan(verdicts, now=now, reader_grace=READER_GRACE)
-        refusal = objection(old.head, plan, policy, where=pipeline.store.name)
+        refusal = objection(pipeline, old.head, plan)
         if refusal is not None and not insist:
             raise refusal
         meant = Plan(
@@ -116,14 +116,15 @@ def require_sound(repository: Repository, head: Head) -> None:
         )
 
 
-def objection(head: Head, plan: Plan, policy: Policy, *, where: str) -> CkptsyncError | None:
+def objection(pipeline: Pipeline, head: Head, plan: Plan) -> Refused | None:
     """What is held against a plan until an operator insists."""
+    name, where, policy = pipeline.node.pipeline, pipeline.store.name, pipeline.retention
     if head.policy == REBUILT and plan.retire:
         return Refused(
             f"{where}: head.json was rebuilt, so nobody knows any more which checkpoints were kept "
             f"by name; {len(plan.retire)} would go by the rules alone",
-            hint="keep again what is to stay: 'ckptsync keep ID'; 'ckptsync prune --dry-run' shows "
-            "what goes; if that may go: ckptsync prune --yes",
+            hint=f"'ckptsync prune -n {name}' shows what goes; keep again what is to stay, with "
+            f"'ckptsync keep ID {name}'; if the rest may go: ckptsync prune --yes {name}",
         )
     if head.policy == policy.record() or len(plan.retire) <= _SURPRISING:
         return None
@@ -131,7 +132,7 @@ def objection(head: Head, plan: Plan, policy: Policy, *, where: str) -> Ckptsync
     return Refused(
         f"{where}: {len(plan.retire)} checkpoints would go at once by rules that were not "
         f"applied before: now {_told(policy.record())}, when it was last pruned {before}",
-        hint="'ckptsync prune --dry-run' shows them; if they may go: ckptsync prune --yes",
+        hint=f"'ckptsync prune -n {name}' shows them; if they may go: ckptsync prune --yes {name}",
     )
 
 

@@ -43,6 +43,9 @@ class Swept:
     """None where the bucket was not looked through."""
 
 
+NOT_SWEPT: Final = Swept()
+
+
 def is_due(pipeline: Pipeline, index: Index) -> bool:
     """Whether it is time for who sweeps of his own accord."""
     return not _is_recent(pipeline, index, _SWEPT, SWEPT_FOR)
@@ -56,11 +59,6 @@ def wants_listing(pipeline: Pipeline, index: Index) -> bool:
 def note_listing(pipeline: Pipeline, index: Index) -> None:
     """What it has found is in the index, so that it need not be done again."""
     index.note(_LISTED, pipeline.now())
-
-
-def put_off(pipeline: Pipeline, index: Index) -> None:
-    """Take a sweep that a doubt keeps from being done for one that was: ask again later."""
-    index.note(_SWEPT, pipeline.now())
 
 
 def sweep(

@@ -5,10 +5,8 @@ from typing import Final
 
 from ckptsync.errors import Diverged, NotFound, Refused
 from ckptsync.model import Role
-from ckptsync.operations import resolve
 from ckptsync.operations.objections import objection
 from ckptsync.operations.pipeline import Pipeline
-from ckptsync.operations.resolve import LATEST
 from ckptsync.operations.roles import role_of
 from ckptsync.operations.writing import require_fit, require_own
 from ckptsync.repository import epochs
@@ -26,38 +24,69 @@ class Tidying:
     register: Register
     head: Head
     """As it was when the repository was opened."""
+    replica: bool
+    """The store itself brings it here from another bucket."""
 
 
-def open_for_tidying(pipeline: Pipeline) -> Tidying:
+def open_for_tidying(pipeline: Pipeline) -> Tidying | None:
     """For a change of head that is right whoever makes it: by the primary, a standby, a pruner.
 
-    From then on this node remembers what it sees of the repository, so that it tidies nothing up
-    in one that went back in time.
+    None where the bucket is empty. From then on this node remembers what it sees of the repository,
+    so that it tidies nothing up in one that went back in time.
 
-    Raises Fenced, Diverged, Stopped in a role that writes nothing; where the store ignores
-    conditions, what `require_writer` raises; CheckpointNotFound where no repository is; Refused in
-    a replica; HeadLost, RollbackDetected, WrongRepository; UnfitStore; IntegrityError,
-    UnsupportedFormat, StoreError.
+    Raises what `require_role`, `look_for_tidying` and `require_tidier` raise; UnfitStore, and where
+    the store ignores conditions what `require_writer` raises.
     """
-    _require_role(pipeline)
+    require_role(pipeline)
+    tidying = look_for_tidying(pipeline)
+    if tidying is None:
+        return None
+    require_tidier(pipeline, tidying)
+    if not require_fit(pipeline).fences:
+        require_writer(pipeline, tidying.head)  # a swap of another's could undo one of its own
+    pipeline.state.identity.joined(tidying.head.repository_id)
+    return tidying
+
+
+def look_for_tidying(pipeline: Pipeline) -> Tidying | None:
+    """Only reads. None where the bucket is empty, and always was as far as this node knows.
+
+    Raises HeadLost, RollbackDetected, WrongRepository; IntegrityError, UnsupportedFormat,
+    StoreError.
+    """
     register = pipeline.register()
     try:
         found = register.read()
-    except NotFound as error:
+    except NotFound:
         require_no_manifest(pipeline.store)
-        raise resolve.not_found(LATEST, [pipeline.store.name]) from error
-    if found.replica:
+        return None
+    repository = require_own(pipeline, found.head)
+    return Tidying(repository=repository, register=register, head=found.head, replica=found.replica)
+
+
+def require_role(pipeline: Pipeline) -> None:
+    """Raises Fenced, Diverged, Stopped for a node that is to write nothing. Asks no store."""
+    role, name = role_of(pipeline), pipeline.node.pipeline
+    if role in _SILENT:
+        raise objection(role, name, pipeline.state.roles.current()) or Diverged(
+            f"this node runs '{name}' without having fenced another: it writes nothing to "
+            f"{pipeline.store.name}",
+            hint=f"ckptsync status {name}",
+        )
+
+
+def require_tidier(pipeline: Pipeline, tidying: Tidying) -> None:
+    """Raises Fenced, ForeignWriter for a primary that was displaced; Refused in a replica."""
+    instances = pipeline.state.identity.remembered().instances
+    displaced = bool(instances) and tidying.head.writer.instance not in instances
+    if displaced and role_of(pipeline) is Role.PRIMARY:
+        require_writer(pipeline, tidying.head)
+    if tidying.replica:
         raise Refused(
             f"{pipeline.store.name} is a replica, as its store says: what is changed here is not "
             "changed where it comes from",
             hint="tidy up the bucket that it is replicated from",
         )
-    head = found.head
-    repository = require_own(pipeline, head)
-    if not require_fit(pipeline).fences:
-        require_writer(pipeline, head)  # a swap of anybody else's could undo one of its own
-    pipeline.state.identity.joined(head.repository_id)
-    return Tidying(repository=repository, register=register, head=head)
 
 
 def require_writer(pipeline: Pipeline, head: Head) -> None:
@@ -66,14 +95,3 @@ def require_writer(pipeline: Pipeline, head: Head) -> None:
     Raises Fenced and the other refusals of epochs.
     """
     epochs.require_writer(head, pipeline.state.identity.remembered(), pipeline.store.name)
-
-
-def _require_role(pipeline: Pipeline) -> None:
-    role = role_of(pipeline)
-    if role in _SILENT:
-        name = pipeline.node.pipeline
-        raise objection(role, name, pipeline.state.roles.current()) or Diverged(
-            f"this node runs '{name}' without having fenced another: it writes nothing to "
-            f"{pipeline.store.name}",
-            hint=f"ckptsync status {name}",
-        )

@@ -10,6 +10,7 @@ from typing import Final
 
 from ckptsync.errors import Refused
 from ckptsync.model import CheckpointId
+from ckptsync.moments import utc
 from ckptsync.repository.head import Head, Keep
 
 NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -78,7 +79,7 @@ def _told(names: Sequence[str], head: Head) -> str:
     longest = max(names, key=lambda name: until[name])
     text = f"kept as '{longest}'"
     if until[longest] < _NEVER:
-        text += f" until {until[longest]:%Y-%m-%d}"
+        text += f" until {utc(until[longest]):%Y-%m-%d %H:%M:%S} UTC"
     if len(names) > 1:
         text += f", and by {len(names) - 1} more name{'s' * (len(names) > 2)}"
     return text

@@ -57,6 +57,13 @@ def test_a_failure_is_told_to_people_and_to_programs(capsys: pytest.CaptureFixtu
     assert err == "error: nothing\n"
 
 
+def test_where_nothing_is_to_be_said_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    verdict = Failure.of(NothingToDo("nothing"))
+
+    assert show(Answer(document={}, lines=list, verdict=verdict), as_json=False) == 4
+    assert capsys.readouterr() == ("", "error: nothing\n")
+
+
 def test_text_is_not_made_where_json_is_wanted() -> None:
     def never() -> list[str]:
         raise CkptsyncError("made anyway")

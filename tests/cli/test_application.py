@@ -65,6 +65,17 @@ def test_no_library_is_loaded_that_a_command_does_not_need(
     assert done.stdout.splitlines()[-1] == "loaded: []"
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("forget", "prune"), ("gc", "prune"), ("delete", "prune"), ("pussh", "push")],
+)
+def test_a_command_that_is_not_there_is_told_what_may_be_meant(given: str, meant: str) -> None:
+    shown = CliRunner().invoke(application, [given])
+
+    assert shown.exit_code == 2
+    assert f"there is no command '{given}'; did you mean '{meant}'?" in shown.output
+
+
 def test_a_pipeline_argument_comes_last_and_may_be_left_out() -> None:
     context = click.Context(application)
     for name in COMMANDS:

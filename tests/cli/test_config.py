@@ -58,9 +58,10 @@ def test_the_long_run_its_price_and_a_leaner_one_are_told(foretold: Any) -> None
     )
     assert first.endswith(" a month at S3 list prices (us-east-1, 2025)")
     assert " M requests a month, about $4" in first
-    assert made_with == "        with 1 standby, and 100 GiB a checkpoint, 2 GiB of it new"
+    assert made_with == "        assumed: 1 standby, 100 GiB a checkpoint, 2 GiB of it new"
     assert hint.startswith(
-        "        with retention_min_age = 7 and retention = { daily = 30 }: 2,039 checkpoints "
+        "        cheaper would be: with retention_min_age = 7 and retention = { daily = 30 }, "
+        "2,039 checkpoints "
     )
 
 
@@ -68,7 +69,9 @@ def test_without_a_push_the_size_is_a_guess_that_is_said_to_be_one(foretold: Any
     first, made_with, _ = foretold(ORDERS)
 
     assert ", for each GiB of state of which 5% changes between two pushes" in first
-    assert made_with.endswith("--checkpoint-size and --new-size say how large it is")
+    assert made_with.endswith(
+        "assumed: 1 standby; --checkpoint-size and --new-size say how large it is"
+    )
 
 
 def test_what_retention_adds_is_said(foretold: Any) -> None:

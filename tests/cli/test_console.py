@@ -72,6 +72,17 @@ def test_what_has_no_sentence_is_logged_as_ever(capsys: pytest.CaptureFixture[st
     assert re.search(r"info .*checkpoint\.committed .*bytes=12", capsys.readouterr().err)
 
 
+@pytest.mark.parametrize(("hint", "told"), [("say --yes", "much; try: say --yes"), (None, "much")])
+def test_what_to_do_follows_where_it_is_known(hint: str | None, told: str) -> None:
+    event = {"event": "push.not_pruned", "error": "that is much", "hint": hint}
+
+    said = Sentences(lambda *_: "never")(None, "warning", event)
+
+    assert (
+        said == f"warning: the push is done, but the bucket was not pruned after it: that is {told}"
+    )
+
+
 def test_a_store_that_is_tried_again_is_told_of_once_a_minute_and_cause() -> None:
     now = 0.0
     told = Sentences(lambda *_: "never", clock=lambda: now)

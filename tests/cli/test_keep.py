@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from ckptsync.cli.keeping import asker, moment_ahead
+from ckptsync.cli.keeping import asker, moment_ahead, name_for
 from tests.cli.buckets import LEAN, bucket, edit_entries, head, pushed, ruled, states
 from tests.e2e.daemons import daemon
 from tests.e2e.site import Site
@@ -87,7 +87,7 @@ def test_a_checkpoint_is_kept_until_its_name_is_taken_away(site: Site) -> None:
     oldest = head(site).checkpoints[0]
     where = site.buckets["orders"]
     what = f"{oldest.id} (engine id step-1, step {oldest.step})"
-    until = "2999-01-31T23:59:59+00:00"
+    until = "2999-01-31 23:59:59 UTC"
     keep = ("keep", "step-1", "--name", "pre-upgrade", "--until", "2999-01-31")
 
     kept, again = site.run(*keep), site.run(*keep)
@@ -109,7 +109,32 @@ def test_a_checkpoint_is_kept_until_its_name_is_taken_away(site: Site) -> None:
     assert states(site) == {"step-1": "live", "step-2": "live"}, "unkeep deletes nothing"
 
 
-def test_a_keep_without_a_name_has_that_of_the_checkpoint(site: Site) -> None:
+@pytest.mark.parametrize("by", ["id", "engine_id"])
+def test_a_keep_without_a_name_is_taken_away_by_what_it_was_asked_for(site: Site, by: str) -> None:
+    wanted = getattr(head(site).checkpoints[0], by)
+
+    kept, unkept = (site.run(each, wanted, "--json").document for each in ("keep", "unkeep"))
+
+    assert kept["name"] == unkept["name"] == wanted
+    assert (unkept["checkpoint"], unkept["already"]) == (kept["checkpoint"]["id"], False)
+    assert head(site).keeps == {}
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "name"),
+    [
+        ("step-1", "step-1"),
+        ("0001-00000001-0123456789ab", "0001-00000001-0123456789ab"),
+        ("latest", None),
+        ("a/b", None),
+        ("x" * 65, None),
+    ],
+)
+def test_an_id_is_a_name_where_it_can_be_one(asked_for: str, name: str | None) -> None:
+    assert name_for(asked_for) == name
+
+
+def test_a_keep_of_the_latest_without_a_name_has_that_of_the_checkpoint(site: Site) -> None:
     latest = head(site).latest
 
     document = site.run("keep", "latest", "--json").document

@@ -30,12 +30,14 @@ _IDLE: Final[Mapping[str, Any]] = {
     "forgotten": [],
     "kept": 12,
     "retired_now": 0,
+    "bad_now": 0,
     "deleted_objects": 0,
     "deleted_bytes": 0,
     "listed": False,
     "orphans": None,
     "generation": None,
     "left_to_others": False,
+    "put_off": False,
     "seconds": 0.84,
 }
 
@@ -60,6 +62,16 @@ def site(tmp_path: Path) -> Site:
             "nothing to prune in s3://acme: 12 checkpoints are kept, 2 are retired",
         ),
         (
+            {"kept": 1234, "retired_now": 1, "bad_now": 1},
+            "nothing to prune in s3://acme: 1,234 checkpoints are kept, 1 is retired, "
+            "1 is marked damaged (see --bad)",
+        ),
+        (
+            {"bad_now": 2},
+            "nothing to prune in s3://acme: 12 checkpoints are kept, "
+            "2 are marked damaged (see --bad)",
+        ),
+        (
             {
                 "retired": ["a", "b", "c"],
                 "forgotten": ["d", "e"],
@@ -80,6 +92,10 @@ def site(tmp_path: Path) -> Site:
         (
             {"deleted_objects": 1, "deleted_bytes": 10},
             "deleted 1 object (10 B) from s3://acme, in 0.8 s",
+        ),
+        (
+            {"deleted_objects": 40_000, "deleted_bytes": 10},
+            "deleted 40,000 objects (10 B) from s3://acme, in 0.8 s",
         ),
     ],
 )
@@ -145,6 +161,7 @@ def _preview(*verdicts: Verdict, **plan: list[int]) -> Preview:
     return Preview(
         verdicts=verdicts,
         plan=Plan(retire=named("retire"), revive=named("revive"), forget=named("forget")),
+        orphans=None,
         refusal=None,
         policy=Policy(min_count=1, min_age=timedelta(0)),
         now=NOON,
@@ -159,6 +176,7 @@ def test_a_preview_says_of_each_checkpoint_what_becomes_of_it_and_why() -> None:
         _verdict(3, "retired", Why.EXPIRED, "5 newer, 3h old", retired=3 * HOUR),
         _verdict(2, "retired", Why.EXPIRED, "5 newer, 2h old", retired=25 * HOUR),
         _verdict(1, "bad", Why.BAD, "found damaged"),
+        _verdict(0, "bad", Why.BAD, "found damaged"),
         retire=[4],
         revive=[5],
         forget=[2, 1],
@@ -169,21 +187,25 @@ def test_a_preview_says_of_each_checkpoint_what_becomes_of_it_and_why() -> None:
     assert heading.split("  ")[0] == "CHECKPOINT"
     assert [row.split("GiB  ")[-1].split(maxsplit=2) for row in rows] == [
         ["live", "keep", "what a pull takes"],
-        ["retired", "keep", "kept as 'mine': live again"],
-        ["live", "delete", "5 newer, 4h old"],
-        ["retired", "delete", "retired 3h ago, forgotten in 21h"],
-        ["retired", "delete", "retired 1d1h ago, forgotten now"],
-        ["bad", "delete", "found damaged, forgotten now"],
+        ["retired", "revive", "kept as 'mine'"],
+        ["live", "retire", "5 newer, 4h old"],
+        ["retired", "waits", "retired 3h ago, forgotten in 21h"],
+        ["retired", "forget", "retired 1d1h ago"],
+        ["bad", "forget", "found damaged"],
+        ["bad", "keep", "found damaged"],
     ]
-    assert summary == "of 6 checkpoints 2 are kept, 4 go (4 GiB new with them)"
+    assert summary == (
+        "2 kept, 1 to be brought back, 1 to be retired, 2 to be forgotten now, "
+        "1 retired and waiting"
+    )
 
 
 @pytest.mark.parametrize(
     ("count", "told"),
     [
-        (0, "of 1 checkpoint 1 is kept, none goes"),
-        (1, "of 2 checkpoints 1 is kept, 1 goes (1 GiB new with it)"),
-        (1234, "of 1,235 checkpoints 1 is kept, 1,234 go (1.2 TiB new with them)"),
+        (0, "1 kept"),
+        (1, "1 kept, 1 to be retired"),
+        (1234, "1 kept, 1,234 to be retired"),
     ],
 )
 def test_a_preview_ends_with_what_it_comes_to(count: int, told: str) -> None:
@@ -205,9 +227,12 @@ def test_a_dry_run_shows_what_goes_and_changes_nothing(site: Site) -> None:
     told, done = site.run("prune", "-n"), site.run("prune", "--dry-run", "--json")
 
     assert (told.code, told.err, done.code, done.err) == (0, "", 0, "")
-    assert told.out.splitlines()[-1].startswith("of 3 checkpoints 1 is kept, 2 go (")
+    assert told.out.splitlines()[-1] == "1 kept, 2 to be retired"
     document = done.document
-    assert set(document) == {"pipeline", "bucket", "policy", "checkpoints", "refused"}
+    assert set(document) == {
+        "pipeline", "bucket", "policy", "checkpoints", "orphans", "refused",
+    }  # fmt: skip
+    assert document["orphans"] is None
     assert document["policy"] == {"min_count": 1, "min_age": "0s"}
     assert document["refused"] is None
     assert [
@@ -254,9 +279,16 @@ def test_4_where_there_is_nothing_to_prune(site: Site) -> None:
 
     idle, dry = (site.run("prune", "--error-if-none", *more) for more in ((), ("-n",)))
 
-    assert (idle.code, dry.code) == (4, 4)
-    assert "there was nothing to prune in" in idle.err
-    assert "there is nothing to prune in" in dry.err
+    where = site.buckets["orders"]
+    assert (idle.code, idle.out, idle.err) == (
+        4,
+        "",
+        f"error: there was nothing to prune in {where}: 1 checkpoint is kept, 2 are retired\n",
+    )
+    assert (dry.code, dry.err) == (4, f"error: there is nothing to prune in {where}\n")
+    assert dry.out.splitlines()[-1] == "1 kept, 2 retired and waiting"
+    actions = [each["action"] for each in site.run("prune", "-n", "--json").document["checkpoints"]]
+    assert actions == [None, "wait", "wait"]
 
 
 def test_rules_that_the_operator_changed_back_revive(site: Site) -> None:
@@ -286,10 +318,7 @@ def test_13_where_new_rules_would_let_much_go_until_somebody_insists(tmp_path: P
 
 def test_a_look_through_the_bucket_finds_what_nobody_refers_to(site: Site) -> None:
     for name, days in (("a" * 32, 2), ("b" * 32, 0)):
-        key = f"chunks/{name[:2]}/{name}"
-        bucket(site).put(key, b"left")
-        path = Path(site.buckets["orders"].removeprefix("file://"), key)
-        os.utime(path, (time.time() - days * 86_400,) * 2)
+        _orphan(site, f"chunks/{name[:2]}/{name}", b"left", days=days)
 
     done = site.run("prune", "--orphans")
 
@@ -317,17 +346,68 @@ def test_a_damaged_one_is_only_forgotten_if_that_is_asked_for(site: Site) -> Non
     assert list(states(site)) == ["step-2", "step-3"]
 
 
-def test_a_dry_run_lists_no_objects(site: Site) -> None:
-    done = site.run("prune", "--dry-run", "--orphans")
+def _orphan(site: Site, key: str, data: bytes, *, days: int = 2) -> None:
+    bucket(site).put(key, data)
+    path = Path(site.buckets["orders"].removeprefix("file://"), key)
+    os.utime(path, (time.time() - days * 86_400,) * 2)
 
-    assert done.code == 2
-    assert "--dry-run goes without --orphans" in done.err
+
+def test_a_dry_run_sums_up_what_nobody_refers_to_and_deletes_nothing(site: Site) -> None:
+    ruled(site)
+    _orphan(site, f"chunks/aa/{'a' * 32}", b"left")
+    before = snapshot(bucket(site))
+
+    told = site.run("prune", "-n", "--orphans", "--error-if-none")
+    document = site.run("prune", "-n", "--orphans", "--json").document
+
+    assert told.code == 0, told.err
+    assert told.out.splitlines()[0] == "found 1 object (4 B) that nothing refers to"
+    assert told.out.splitlines()[-1] == "3 kept"
+    assert document["orphans"] == {
+        "objects": 1, "bytes": 4, "young_objects": 0, "young_bytes": 0,
+    }  # fmt: skip
+    assert snapshot(bucket(site)) == before
+
+
+def test_a_dry_run_shows_what_is_refused_until_somebody_insists(site: Site) -> None:
+    _orphan(site, f"chunks/aa/{'a' * 32}", b"left" * 1_000_000)
+
+    dry = site.run("prune", "-n", "--orphans", "--json")
+    refused = site.run("prune", "--orphans", "--json")
+    insisting = site.run("prune", "-n", "--orphans", "--yes", "--json")
+
+    assert (dry.code, refused.code, insisting.code) == (13, 13, 0)
+    assert dry.document["refused"] == refused.document["error"]
+    assert dry.document["orphans"]["bytes"] == 4_000_000
+    assert insisting.document["refused"] is None
+
+
+def test_a_dry_run_ends_as_the_prune_would_of_a_node_that_was_displaced(
+    site: Site, tmp_path: Path
+) -> None:
+    shared = Path(site.buckets["orders"].removeprefix("file://"))
+    other = Site.on_disk(tmp_path / "host-b", bucket=shared, layout="directory")
+    other.storage().mkdir(parents=True)
+    assert other.run("activate", "--force", "--engine-stopped", "--yes").code == 0
+    assert site.run("prune", "-n").code == 11, "although it has not noticed yet"
+    assert site.run("push").code == 11
+
+    dry, insisting = (site.run("prune", "-n", *more, "--json") for more in ((), ("--yes",)))
+    refused = site.run("prune", "--json")
+
+    assert (dry.code, insisting.code, refused.code) == (11, 11, 11)
+    assert dry.document["refused"] == insisting.document["refused"] == refused.document["error"]
+    assert len(dry.document["checkpoints"]) == 3
 
 
 def test_an_empty_bucket_is_nothing_to_prune(tmp_path: Path) -> None:
     site = Site.on_disk(tmp_path / "host-a")
 
-    assert [site.run("prune", *more).code for more in ((), ("-n",))] == [10, 10]
+    done, dry = site.run("prune"), site.run("prune", "-n")
+    codes = [site.run("prune", *more, "--error-if-none").code for more in ((), ("-n",))]
+
+    assert (done.code, dry.code, codes) == (0, 0, [4, 4])
+    assert dry.out == "no checkpoints\n"
 
 
 def test_a_standby_that_never_ran_prunes_for_the_primary(site: Site, tmp_path: Path) -> None:

@@ -76,6 +76,10 @@ def _told(details: Any) -> str | None:
             "retired 1, brought back 1, forgot 2, deleted 3 objects (9.2 KiB)",
         ),
         ({**_IDLE, "deleted_objects": 1, "deleted_bytes": 10}, "deleted 1 object (10 B)"),
+        (
+            {**_IDLE, "retired": [_ID] * 1234, "deleted_objects": 40_000, "deleted_bytes": 10},
+            "retired 1,234, deleted 40,000 objects (10 B)",
+        ),
         ({"name": "mine", "checkpoint": _CHECKPOINT, "already": False}, f"{_ID} is kept as 'mine'"),
         ({"name": "mine", "checkpoint": _CHECKPOINT, "already": True}, f"{_ID} was kept as 'mine'"),
         (

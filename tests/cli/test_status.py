@@ -89,6 +89,26 @@ def test_a_prune_is_told_in_a_line(changes: Mapping[str, Any], told: str) -> Non
     assert _told(replace(_NOTHING, **changes)) == told
 
 
+def test_below_what_failed_stands_what_to_do() -> None:
+    refused = {"error": {"kind": "Refused", "message": "much", "hint": "say --yes"}}
+    unknown = {"error": {"kind": "Refused", "message": "much", "hint": None}}
+
+    def below(**runs: Run) -> list[str]:
+        memory = replace(_NOTHING, **runs)  # type: ignore[arg-type]  # named by the callers
+        found = Status(
+            pipeline="orders", store="s3://acme", bucket=BucketStatus(), local=(), memory=memory
+        )
+        told = list(shown.facts(found))
+        return [f"{told[at - 1][0]}: {what}" for at, (name, what) in enumerate(told) if not name]
+
+    for name in ("push", "pull", "prune"):
+        assert below(**{f"last_{name}": _ran(Outcome.FAILED, refused)}) == [
+            f"last {name}: try: say --yes"
+        ]
+        assert below(**{f"last_{name}": _ran(Outcome.FAILED, unknown)}) == []
+    assert below(last_prune=_ran(Outcome.DONE, _PRUNED)) == []
+
+
 def test_what_cannot_be_recalled_is_unknown() -> None:
     damaged = IntegrityError("state.sqlite is damaged")
     found = Status(

@@ -2,10 +2,11 @@
 
 from datetime import UTC, datetime, timedelta, timezone
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckptsync.cli.wording import moment, state
+from ckptsync.cli.wording import counted, moment, state
 from ckptsync.model import CheckpointId
 from ckptsync.operations import documents
 from ckptsync.repository.head import Keep
@@ -30,6 +31,13 @@ def test_every_moment_can_be_told(at: datetime) -> None:
         assert told == at
 
 
+@pytest.mark.parametrize(
+    ("number", "told"), [(0, "0 objects"), (1, "1 object"), (40_000, "40,000 objects")]
+)
+def test_a_count_of_many_can_be_read(number: int, told: str) -> None:
+    assert counted(number, "object") == told
+
+
 def test_a_state_says_whether_it_is_the_latest_and_what_keeps_it() -> None:
     kept = CheckpointId("0001-00000001-0123456789ab")
     until = datetime(2027, 1, 31, 23, 59, 59, tzinfo=UTC)
@@ -40,5 +48,5 @@ def test_a_state_says_whether_it_is_the_latest_and_what_keeps_it() -> None:
 
     assert state("retired", latest=False, keeps={}) == "retired"
     assert state("live", latest=True, keeps=keeps) == (
-        "live, latest, kept as 'drill' until 2027-01-31 23:59:59 UTC, kept as 'pre-upgrade'"
+        "live, latest, kept as drill (until 2027-01-31 23:59:59 UTC), pre-upgrade"
     )

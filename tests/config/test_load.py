@@ -163,6 +163,16 @@ def test_five_mistakes_in_five_places_are_reported_at_once() -> None:
     [
         ("push_interval = 0", "push_interval = 0: must be longer than zero"),
         ('push_interval = "5x"', "push_interval = '5x': is not a duration: write it as 500ms"),
+        (
+            'push_interval = "300"',
+            "push_interval = '300': is a number in quotes: seconds go without them, "
+            'or write "300s"',
+        ),
+        (
+            'retention_min_age = "30"',
+            "retention_min_age = '30': is a number in quotes: days go without them, "
+            'or write "30d"',
+        ),
         ("push_interval = true", "push_interval = true: must be a number of seconds, or text"),
         ("push_interval = -1", "push_interval = -1: must not be negative"),
         ("push_interval = nan", "push_interval = nan: is no length of time"),

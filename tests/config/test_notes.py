@@ -42,6 +42,19 @@ def test_a_file_that_leaves_nothing_open_has_no_notes(tmp_path: Path) -> None:
             "retention_min_age = 0\nretention_min_count = 1",
             "retention_min_age is 0: only the newest checkpoint is kept",
         ),
+        (
+            "retention = { daily = 7 }",
+            "retention.daily = 7 adds nothing: everything younger than retention_min_age = 30d "
+            "is kept anyway; lower that to keep less",
+        ),
+        (
+            'retention_min_age = "36h"\nretention = { hourly = 36 }',
+            "retention.hourly = 36 adds nothing: everything younger than retention_min_age = 1d12h",
+        ),
+        (
+            "retention_min_age = 31\nretention = { monthly = 1 }",
+            "retention.monthly = 1 adds nothing",
+        ),
         ('fencing = "off"', "fencing is off: two primaries would not be told apart"),
         ('endpoint = "http://minio:9000"', "endpoint is not encrypted"),
         (
@@ -67,10 +80,21 @@ def test_what_has_no_effect_or_lowers_a_guard_is_said(tmp_path: Path, line: str,
         "retention_min_count = 1",
         "retention_min_age = 0",
         "retention_min_age = 0\nretention_min_count = 1\nretention = { daily = 7 }",
+        'retention_min_age = "36h"\nretention = { hourly = 37 }',
+        "retention = { daily = 31, weekly = 5, monthly = 1 }",
     ],
 )
 def test_what_the_daemon_acts_on_is_not_noted(tmp_path: Path, line: str) -> None:
     assert noted(tmp_path, ORDINARY + line) == []
+
+
+def test_each_period_that_adds_nothing_is_noted_and_no_other(tmp_path: Path) -> None:
+    first, second = noted(
+        tmp_path, ORDINARY + "retention = { hourly = 24, daily = 31, weekly = 4 }"
+    )
+
+    assert "retention.hourly = 24 adds nothing" in first
+    assert "retention.weekly = 4 adds nothing" in second
 
 
 @pytest.mark.parametrize(

@@ -36,10 +36,10 @@ _KEYS: Final[Mapping[tuple[str, ...], set[str]]] = {
     ("doctor",): {"pipelines"},
     ("prune",): {
         "pipeline", "bucket", "retired", "revived", "forgotten", "kept", "retired_now",
-        "deleted_objects", "deleted_bytes", "listed", "orphans", "generation", "left_to_others",
-        "seconds",
+        "bad_now", "deleted_objects", "deleted_bytes", "listed", "orphans", "generation",
+        "left_to_others", "put_off", "seconds",
     },
-    ("prune", "-n"): {"pipeline", "bucket", "policy", "checkpoints", "refused"},
+    ("prune", "-n"): {"pipeline", "bucket", "policy", "checkpoints", "orphans", "refused"},
     ("keep", "latest"): {"pipeline", "bucket", "name", "checkpoint", "until", "already", "revived"},
     ("unkeep", "mine"): {"pipeline", "bucket", "name", "checkpoint", "already"},
     ("config", "check"): {"config", "pipelines", "notes", "steady_state"},
@@ -68,7 +68,7 @@ def test_a_checkpoint_has_the_same_keys_wherever_it_is_told_of(site: Site) -> No
     (status,) = site.run("status", "--json").document["pipelines"]
 
     assert local["bytes"] > 0
-    assert set(local) == set(pushed) == _CHECKPOINT | {"where", "latest", "keeps"}
+    assert set(local) == set(pushed) == _CHECKPOINT | {"where", "latest", "keeps", "retired_at"}
     assert set(verified) == _CHECKPOINT | {"sound", "problems"}
     assert shown.keys() > _CHECKPOINT
     assert set(kept) == _CHECKPOINT
@@ -153,11 +153,11 @@ def test_list_and_show_tell_what_keeps_a_checkpoint(site: Site) -> None:
     (row,) = site.run("list", "--json").document["checkpoints"]
     document = site.run("show", "latest", "--json").document["checkpoint"]
 
-    state = "live, latest, kept as 'audit', kept as 'drill' until 2999-01-31 23:59:59 UTC"
+    state = "live, latest, kept as audit, drill (until 2999-01-31 23:59:59 UTC)"
     assert listed.out.splitlines()[1].endswith(state)
     assert state in shown.out
     assert row["keeps"] == document["keeps"] == ["audit", "drill"]
-    assert document["retired_at"] is None
+    assert row["retired_at"] is document["retired_at"] is None
 
 
 def test_show_lists_every_file(site: Site) -> None:

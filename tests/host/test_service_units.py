@@ -1,5 +1,6 @@
 """The units that are shipped are what systemd understands, and let in no more than they must."""
 
+import fnmatch
 import re
 import shlex
 import shutil
@@ -22,6 +23,7 @@ Require = Callable[..., None]
 
 UNITS: Final = Path(__file__).parents[2] / "systemd"
 DAEMONS: Final = ["ckptsync.service", "ckptsync@.service"]
+PRUNER: Final = "ckptsync-prune@.service"
 STORAGE: Final = UNITS / "ckptsync@.service.d" / "storage.conf.example"
 GATE: Final = UNITS / "pipeline@.service.d" / "ckptsync.conf"
 READ_BY_SYSTEMD: Final = {".service", ".timer", ".path", ".conf", ".example"}
@@ -63,7 +65,7 @@ def test_systemd_finds_nothing_wrong_with_the_units_and_their_drop_ins(installed
 
     checked = analyze(installed, "verify", *names)
 
-    assert len(names) == 9
+    assert len(names) == 11
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
@@ -74,8 +76,10 @@ def test_systemd_is_heard_where_it_finds_something(installed: Path) -> None:
     assert "ProtectEverything" in analyze(installed, "verify", "ckptsync@orders.service").stderr
 
 
-@pytest.mark.parametrize("unit", DAEMONS)
-def test_the_daemon_is_exposed_to_less_than_two_of_ten(installed: Path, unit: str) -> None:
+@pytest.mark.parametrize("unit", [*DAEMONS, PRUNER])
+def test_what_runs_for_long_or_may_delete_is_exposed_to_less_than_two_of_ten(
+    installed: Path, unit: str
+) -> None:
     said = analyze(
         installed, "security", "--offline=true", "--no-pager", str(installed / unit)
     ).stdout
@@ -91,6 +95,39 @@ def test_one_daemon_for_all_pipelines_is_run_as_one_for_each() -> None:
 
     assert len(each) == len(all_)
     assert different == {("ExecStart", "ckptsync run %i"), ("RuntimeDirectory", "ckptsync/%i")}
+
+
+def test_a_pruner_has_the_daemons_sandbox_and_is_that_node() -> None:
+    daemon, pruner = (
+        list(settings(UNITS / name, "Service")) for name in ("ckptsync@.service", PRUNER)
+    )
+    sandbox = daemon[daemon.index(("ProtectSystem", "strict")) :]
+    itself = {"User", "Group", "UMask", "StateDirectory", "StateDirectoryMode", "Environment"}
+
+    assert pruner[-len(sandbox) :] == sandbox
+    assert {each for each in daemon if each[0] in itself} <= set(pruner)
+    assert ("ExecStart", "ckptsync prune %i") in pruner
+
+
+def test_a_pruner_runs_every_hour_and_makes_up_for_what_it_missed() -> None:
+    timer = dict(settings(UNITS / "ckptsync-prune@.timer", "Timer"))
+
+    assert (timer["OnCalendar"], timer["Persistent"]) == ("hourly", "yes")
+    assert "RandomizedDelaySec" in timer
+    assert "ckptsync-prune@orders.timer" in DOCUMENT
+
+
+def test_a_removal_of_the_package_stops_every_unit() -> None:
+    stopped = re.findall(r"ckptsync[-.@*\w]+", (UNITS.parent / "packaging" / "prerm").read_text())
+    shipped = [
+        path.name.replace("@.", "@orders.")
+        for path in UNITS.iterdir()
+        if path.suffix in {".service", ".timer", ".path"}
+    ]
+
+    assert [
+        name for name in shipped if not any(fnmatch.fnmatch(name, each) for each in stopped)
+    ] == []
 
 
 def settings(unit: Path, section: str) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """Prunes of a world, each held against the rules: what it may do, must do, and says it did."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -16,7 +17,7 @@ from tests.operations.actors import Odd, before
 from tests.operations.forgetting import repository_of
 from tests.operations.retention_ledger import NOTHING, Fates
 from tests.operations.retention_rules import PLACES, Rules, State, needed
-from tests.operations.retention_world import Dies, Stalls, World
+from tests.operations.retention_world import Dies, World
 from tests.operations.takeovers import Node
 
 _SURPRISING: Final = 20
@@ -26,6 +27,14 @@ _ROUNDS: Final = 12
 
 Moves = Mapping[State, frozenset[CheckpointId]]
 """Which checkpoints come into each state."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stalls:
+    """Before a call of the store time passes, and somebody else acts."""
+
+    at: int
+    passes: timedelta
 
 
 def prune(world: World, node: Node, order: Prune, dies: Dies | None = None) -> PruneReport | None:

@@ -41,14 +41,6 @@ class Dies:
     after: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stalls:
-    """Before a call of the store time passes, and somebody else acts."""
-
-    at: int
-    passes: timedelta
-
-
 @dataclass(slots=True, kw_only=True)
 class World:
     home: Path

@@ -15,6 +15,7 @@ from ckptsync.errors import (
     CkptsyncError,
     ConfigError,
     Fenced,
+    ForeignWriter,
     HeadLost,
     IntegrityError,
     PermissionRefused,
@@ -25,8 +26,11 @@ from ckptsync.errors import (
     UnfitStore,
     WrongRepository,
 )
+from ckptsync.model import Role
 from ckptsync.operations.doctor import Diagnosis, Finding, Verdict, doctor
 from ckptsync.operations.doctor_host import held_open
+from ckptsync.operations.pipeline import StandbySettings
+from ckptsync.operations.roles import become
 from ckptsync.repository import head, keys
 from ckptsync.repository.repository import read_head
 from ckptsync.stores import mounts
@@ -34,6 +38,7 @@ from ckptsync.stores.base import ObjectStore
 from ckptsync.stores.local import LocalStore
 from ckptsync.stores.memory import MemoryStore
 from tests.fakes.stores import Call, FaultyStore, LyingStore
+from tests.operations.actors import edit_head, take_over
 from tests.pipelines import Host, contents, snapshot
 from tests.unprivileged import refused
 
@@ -42,6 +47,7 @@ ALL = {
     "work directory",
     "open files",
     "state",
+    "pruning",
     "bucket: list",
     "bucket: write",
     "bucket: read",
@@ -281,6 +287,57 @@ def test_a_node_that_never_pushed_is_warned_and_a_displaced_one_fails(
     found_again = examine(host, bucket)
     assert kinds(found_again) == {"writer": Fenced}
     assert "node 'host-b' took over at epoch 2" in found_again["writer"].detail
+
+
+def test_a_standby_is_not_told_to_become_one_also_where_it_was_the_writer(
+    bucket: MemoryStore, host: Host, other: Host
+) -> None:
+    host.push_new("ckpt-1", bucket)
+    meant = replace(other, standby=StandbySettings(initially=True))
+
+    finding = examine(meant, bucket)["writer"]
+
+    assert finding.verdict is Verdict.OK
+    assert finding.detail == "'host-a' is the one that may push; this node stands by"
+
+    take_over(bucket)
+    with host.running(bucket) as pipeline:
+        become(pipeline, Role.STANDBY, reason="rejoined")
+    assert examine(host, bucket)["writer"].verdict is Verdict.OK
+
+
+def test_a_standby_that_head_names_the_writer_is_still_found(
+    bucket: MemoryStore, host: Host
+) -> None:
+    host.push_new("ckpt-1", bucket)
+    writer = read_head(bucket).head.writer
+    edit_head(bucket, writer=writer.model_copy(update={"write_id": "a copy's"}))
+    with host.running(bucket) as pipeline:
+        become(pipeline, Role.STANDBY, reason="rejoined")
+
+    assert kinds(examine(host, bucket)) == {"writer": ForeignWriter}
+
+
+def test_a_standby_that_may_write_but_its_heartbeat_is_warned_that_it_is_no_more_than_that(
+    bucket: MemoryStore, host: Host, other: Host
+) -> None:
+    host.push_new("ckpt-1", bucket)
+    rights = Denying(
+        bucket,
+        lambda call: (
+            call.method == "delete" or (call.method == "put" and not call.key.startswith("nodes/"))
+        ),
+    )
+
+    found = examine(replace(other, standby=StandbySettings(initially=True)), rights)
+
+    assert of(found, Verdict.FAILED) == set()
+    finding = found["bucket: write"]
+    assert finding.verdict is Verdict.WARNING
+    assert "it cannot be activated with these rights" in finding.detail
+    assert finding.hint is not None
+    assert found["repository"].verdict is Verdict.OK, "the rest is looked at"
+    assert kinds(examine(other, rights)) == {"bucket: write": AccessDenied}, "a primary needs it"
 
 
 def test_a_bucket_that_went_back_in_time_is_found(bucket: MemoryStore, host: Host) -> None:

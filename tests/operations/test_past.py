@@ -85,6 +85,28 @@ def test_runs_in_a_row_that_ended_alike_are_one_event() -> None:
     ] == [(9, 8, 2), (7, 7, 1), (6, 6, 1), (5, 5, 1), Role.PRIMARY, (3, 2, 2)]
 
 
+def test_a_prune_that_changed_something_is_a_line_of_its_own() -> None:
+    idle = {"retired": [], "revived": [], "forgotten": [], "deleted_objects": 0}
+    came_to = [
+        idle,
+        idle,
+        {**idle, "retired": ["a"]},
+        {**idle, "retired": ["b"]},
+        {**idle, "deleted_objects": 40_000},
+        idle,
+        {**idle, "revived": ["a"]},
+        {**idle, "forgotten": ["b"]},
+    ]
+    runs = [
+        replace(_run(9 - number, "prune"), details=json.dumps(each))
+        for number, each in enumerate(came_to)
+    ]
+
+    events = merged([], [], runs, limit=20)
+
+    assert [each.times for each in events if isinstance(each, Ran)] == [2, 1, 1, 1, 1, 1, 1]
+
+
 def test_a_takeover_is_told_with_who_took_over_and_who_was_before(
     host: Host, bucket: MemoryStore
 ) -> None:

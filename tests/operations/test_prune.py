@@ -22,7 +22,7 @@ from ckptsync.operations.preview import preview
 from ckptsync.repository.retention import Policy
 from ckptsync.stores.memory import MemoryStore
 from tests.fakes.stores import FaultyStore
-from tests.operations.actors import edit_head
+from tests.operations.actors import edit_head, take_over
 from tests.operations.forgetting import entries_of, into_pages, mark_bad
 from tests.operations.prunings import (
     KEEP_TWO,
@@ -270,10 +270,51 @@ def test_a_bucket_that_went_back_is_pruned_by_nobody_who_knows_better(small: Yar
 def test_an_empty_bucket_is_nothing_to_prune(disk: Path) -> None:
     yard = Yard.at(disk / "yard")
 
-    with pytest.raises(CheckpointNotFound):
-        yard.host.prune(yard.store)
+    report = yard.host.prune(yard.store)
+    with yard.host.running(yard.store) as pipeline:
+        found = preview(pipeline)
 
+    assert report.idle
+    assert report.live == 0
+    assert found.verdicts == ()
+    assert found.refusal is None
+    assert yard.host.unkeep(yard.store, "x").checkpoint is None
+    with pytest.raises(CheckpointNotFound):
+        yard.host.keep(yard.store, "latest")
     assert snapshot(yard.store) == {}
+
+
+def test_a_primary_that_was_displaced_tidies_nothing_up(small: Yard) -> None:
+    take_over(small.store)
+    before = snapshot(small.store)
+
+    for act in (
+        lambda: small.host.prune(small.store),
+        lambda: small.host.keep(small.store, "latest"),
+        lambda: small.host.unkeep(small.store, "x"),
+    ):
+        with pytest.raises(Fenced):
+            act()
+
+    with small.host.running(small.store) as pipeline:
+        assert isinstance(preview(pipeline).refusal, Fenced)
+    assert snapshot(small.store) == before
+
+
+def test_a_preview_finds_the_orphans_that_a_prune_then_deletes(small: Yard) -> None:
+    orphans = small.leave_orphans()
+    small.clock.passes(hours=25)
+    before = snapshot(small.store)
+
+    with small.host.running(small.store) as pipeline:
+        found = preview(pipeline, orphans=True)
+    assert snapshot(small.store) == before
+    report = small.host.prune(small.store, orphans=True)
+
+    assert found.orphans is not None
+    assert report.swept.orphans is not None
+    assert found.orphans.amount == report.swept.orphans.amount
+    assert found.orphans.amount.objects == len(orphans)
 
 
 def test_pruning_changes_nothing_on_the_disk_of_the_engine(small: Yard) -> None:
@@ -304,3 +345,19 @@ def test_a_primary_that_went_back_to_a_retired_checkpoint_goes_on_from_there(sma
     small.require_sound()
     small.require_all_restore()
     small.require_tidy()
+
+
+def test_what_was_held_against_a_scheduled_prune_is_asked_about_once_an_hour(small: Yard) -> None:
+    edit_head(small.store, policy={"rebuilt": True})
+    with pytest.raises(Refused):
+        small.host.prune(small.store, scheduled=True)
+
+    store = FaultyStore(small.store)
+    assert small.host.prune(store, scheduled=True).put_off
+    assert store.calls == []
+
+    small.clock.passes(hours=1)
+    with pytest.raises(Refused):
+        small.host.prune(small.store, scheduled=True)
+    assert small.host.prune(small.store, insist=True).retired
+    assert not small.host.prune(small.store, scheduled=True).put_off

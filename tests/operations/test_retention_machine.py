@@ -27,7 +27,8 @@ from ckptsync.operations.orders import Prune
 from ckptsync.repository import catalog, pages
 from ckptsync.repository.retention import Policy
 from tests.operations import retention_prunes as prunes
-from tests.operations.retention_world import Dies, Stalls, World
+from tests.operations.retention_prunes import Stalls
+from tests.operations.retention_world import Dies, World
 from tests.operations.takeovers import Node
 from tests.pipelines import CHUNK, KIB, noise
 
@@ -219,6 +220,9 @@ class RetentionMachine(RuleBasedStateMachine):
 
     @rule(by_other=st.booleans(), which=_WHICH)
     def mark_all_live_ones_bad(self, by_other: bool, which: int) -> None:
+        self.world.clock.time += self.world.primary.retention.min_age
+        self.push_some(3, timedelta(minutes=10))
+        prunes.prune(self.world, self.world.primary, Prune(insist=True))
         while (id := self.world.pick(0, "live")) is not None:
             self.world.mark_bad(id, 0, lose=True)
         self.undelete(by_other, which)

@@ -1,5 +1,6 @@
 """What status says, and what it does not claim to know."""
 
+import json
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -397,6 +398,7 @@ def test_the_last_prune_is_told_with_why_it_failed(tmp_path: Path) -> None:
     assert memory.last_prune is not None
     assert memory.last_prune.outcome is Outcome.FAILED
     assert "host-x" in (memory.last_prune.details or "")
+    assert "hint" in json.loads(memory.last_prune.details or "{}")["error"]
     assert not memory.prune_left_to_others
 
 

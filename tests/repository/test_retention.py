@@ -227,7 +227,7 @@ def test_every_reason_is_told_in_a_few_words() -> None:
         4: ("expired", "6 newer, 50d old"),
         3: ("fork", "timeline 3 began there 2d ago"),
         2: ("in-use", "node 'host-b' holds it"),
-        1: ("kept", "kept as 'pre-upgrade' until 2027-01-01"),
+        1: ("kept", "kept as 'pre-upgrade' until 2027-01-01 00:00:00 UTC"),
     }
 
 

@@ -136,4 +136,4 @@ def _how_it_ran(event: Ran) -> Iterator[str]:
     if came_to is not None:
         yield came_to
     if event.times > 1:
-        yield f"{event.times} times since {moment(event.oldest.started_at)}"
+        yield f"{event.times:,} times since {moment(event.oldest.started_at)}"

@@ -22,6 +22,7 @@ from ckptsync.operations.listing import (
     side_by_side,
     stored,
 )
+from ckptsync.repository.head import Entry
 from ckptsync.units import format_age, format_size
 
 _HEADINGS = ("CHECKPOINT", "ENGINE ID", "STEP", "RECORDS", "SIZE", "NEW", "AGE", "WHERE", "STATE")
@@ -67,11 +68,17 @@ def command(invocation: Invocation, name: str | None, local: bool, remote: bool)
 def _document(row: Row) -> Mapping[str, Any]:
     return {
         **documents.checkpoint(row.checkpoint),
+        "retired_at": _retired_at(row.checkpoint),
         "bytes": row.bytes,
         "where": row.where,
         "latest": row.latest,
         "keeps": list(row.keeps),
     }
+
+
+def _retired_at(of: Entry | LocalCheckpoint) -> str | None:
+    at = of.retired_at if isinstance(of, Entry) else None
+    return None if at is None else documents.time(at)
 
 
 def _lines(rows: Sequence[Row]) -> Sequence[str]:

@@ -8,7 +8,7 @@ import click
 from ckptsync.cli import ask, previewing
 from ckptsync.cli.answer import Answer
 from ckptsync.cli.invocation import Invocation, json_option, pipeline_argument
-from ckptsync.cli.wording import counted
+from ckptsync.cli.wording import counted, orphaned
 from ckptsync.errors import NothingToDo
 from ckptsync.failure import Failure
 from ckptsync.operations.indexing import READER_GRACE
@@ -21,14 +21,21 @@ _DONE: Final = ("retired", "revived", "forgotten", "deleted_objects")
 @click.command("prune")
 @pipeline_argument
 @click.option(
-    "-n", "--dry-run", is_flag=True, help="Show every checkpoint, and what would become of it."
+    "-n",
+    "--dry-run",
+    is_flag=True,
+    help="Show every checkpoint and what would become of it, and change nothing.",
 )
 @click.option(
     "--orphans",
     is_flag=True,
     help="Look through the whole bucket for what nothing refers to, as is else done once a day.",
 )
-@click.option("--bad", is_flag=True, help="Forget the checkpoints that were found damaged, too.")
+@click.option(
+    "--bad",
+    is_flag=True,
+    help="Forget what is marked damaged, too; nothing marks a checkpoint so yet.",
+)
 @click.option(
     "--yes",
     is_flag=True,
@@ -52,34 +59,32 @@ def command(
     pulled for a day more, and 'ckptsync keep' brings it back; after that it is forgotten, and
     what only it needed is deleted. A primary does this after every push; any other node may, too.
     """
-    if dry_run and orphans:
-        raise click.UsageError("--dry-run goes without --orphans: it lists no objects")
     config = invocation.config()
     name = config.choose(name)
+    order = Prune(orphans=orphans, bad=bad, insist=yes)
     if dry_run:
-        return previewing.answer(
-            invocation, config, name, bad=bad, insist=yes, error_if_none=error_if_none
-        )
-    document = ask.carry_out(invocation, config, name, Prune(orphans=orphans, bad=bad, insist=yes))
-    nothing = not any(document[each] for each in _DONE)
-    return Answer(
-        document=document,
-        lines=lambda: lines(document),
-        verdict=Failure.of(NothingToDo(f"there was nothing to prune in {document['bucket']}"))
-        if nothing and error_if_none
-        else None,
-    )
+        return previewing.answer(invocation, config, name, order, error_if_none=error_if_none)
+    document = ask.carry_out(invocation, config, name, order)
+    if error_if_none and not _is_done(document):
+        told = Failure.of(NothingToDo(f"there was {_nothing(document)}"))
+        return Answer(document=document, lines=lambda: _besides(document), verdict=told)
+    return Answer(document=document, lines=lambda: lines(document))
 
 
 def lines(document: Mapping[str, Any]) -> Iterator[str]:
     """What a prune came to, by its document."""
-    if any(document[each] for each in _DONE):
-        yield _done(document)
-    else:
-        yield _nothing(document)
+    yield _done(document) if _is_done(document) else _nothing(document)
+    yield from _besides(document)
+
+
+def _is_done(document: Mapping[str, Any]) -> bool:
+    return any(document[each] for each in _DONE)
+
+
+def _besides(document: Mapping[str, Any]) -> Iterator[str]:
     found = document["orphans"]
     if found is not None:
-        yield _found(found)
+        yield orphaned(found)
 
 
 def _done(document: Mapping[str, Any]) -> str:
@@ -92,7 +97,7 @@ def _done(document: Mapping[str, Any]) -> str:
         ("forgotten", "forgot", ""),
     ):
         if number := len(document[key]):
-            what = str(number) if parts else counted(number, "checkpoint")
+            what = f"{number:,}" if parts else counted(number, "checkpoint")
             parts.append(f"{verb} {what}{remark}")
     if document["deleted_objects"]:
         objects = counted(document["deleted_objects"], "object")
@@ -104,22 +109,14 @@ def _done(document: Mapping[str, Any]) -> str:
 
 
 def _nothing(document: Mapping[str, Any]) -> str:
-    kept, retired = document["kept"], document["retired_now"]
-    those = f"{counted(kept, 'checkpoint')} {'is' if kept == 1 else 'are'} kept"
-    waiting = f", {retired} {'is' if retired == 1 else 'are'} retired" if retired else ""
-    return f"nothing to prune in {document['bucket']}: {those}{waiting}"
+    kept, retired, bad = (document[each] for each in ("kept", "retired_now", "bad_now"))
+    parts = [f"{counted(kept, 'checkpoint')} {_are(kept)} kept"]
+    if retired:
+        parts.append(f"{retired:,} {_are(retired)} retired")
+    if bad:
+        parts.append(f"{bad:,} {_are(bad)} marked damaged (see --bad)")
+    return f"nothing to prune in {document['bucket']}: {', '.join(parts)}"
 
 
-def _found(orphans: Mapping[str, Any]) -> str:
-    """What a listing found that nothing refers to."""
-    number, young = orphans["objects"], orphans["young_objects"]
-    size, young_size = format_size(orphans["bytes"]), format_size(orphans["young_bytes"])
-    are, stay = ("is", "stays") if young == 1 else ("are", "stay")
-    if number:
-        told = f"found {counted(number, 'object')} ({size}) that nothing refers to"
-        more = f"; {young} more ({young_size}) {are} less than a day old, and {stay} for now"
-    else:
-        told = "found nothing that no checkpoint refers to"
-        few = counted(young, "object")
-        more = f", but for {few} ({young_size}) less than a day old, which {stay} for now"
-    return told + more if young else told
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"

@@ -110,7 +110,7 @@ def _facts(found: Details) -> Iterator[tuple[str, str]]:
     yield "new", f"{format_size(entry.new_bytes)} that the checkpoint before did not have"
     yield (
         "objects",
-        f"{header.totals.objects}, and a manifest of {format_size(entry.manifest.size)}",
+        f"{header.totals.objects:,}, and a manifest of {format_size(entry.manifest.size)}",
     )
     yield from (("damaged", value) for value in _damaged(entry.damaged))
 
