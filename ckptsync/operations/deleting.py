@@ -1,7 +1,7 @@
 """Deleting what was condemned, and whether this node may delete at all."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -46,17 +46,12 @@ def require_delete(pipeline: Pipeline, index: Index) -> None:
 
 
 def delete(
-    pipeline: Pipeline,
-    index: Index,
-    doomed: Sequence[tuple[str, int]],
-    *,
-    now: datetime,
-    progress: Progress,
+    pipeline: Pipeline, index: Index, doomed: Sequence[tuple[str, int]], progress: Progress
 ) -> None:
     """Delete keys, and cross each off once the store has answered that it is gone.
 
-    One that cannot be deleted keeps no other from it, and is left for a day from `now`, the
-    store's time; only where many cannot, it ends there. Progress gets the bytes that are gone.
+    One that cannot be deleted keeps no other from it; only where many cannot, it ends there.
+    Progress gets the bytes that are gone.
 
     Raises AccessDenied; StoreError also where a key that the store called deleted is still there;
     Cancelled. Of several keys that cannot be deleted it is the first that is told of.
@@ -75,28 +70,24 @@ def delete(
         if gone or len(doomed) == 1:
             raise
         raise _denied(pipeline, index, error) from error
-    finally:
-        index.note_unreferenced(((key, sizes[key]) for key in kept.keys), due=now + _LASTS)
 
 
 class _Kept:
-    """Keys that the store would not delete."""
+    """What the store said to keys that it would not delete."""
 
     def __init__(self) -> None:
-        self.keys: list[str] = []
-        self._first: StoreError | None = None
+        self._errors: list[StoreError] = []
 
-    def add(self, key: str, error: StoreError) -> None:
-        """Raises the first error once there are too many."""
-        self.keys.append(key)
-        self._first = self._first or error
-        if len(self.keys) > _MOST_KEPT:
+    def add(self, error: StoreError) -> None:
+        """Raises the first once there are too many."""
+        self._errors.append(error)
+        if len(self._errors) > _MOST_KEPT:
             self.tell()
 
     def tell(self) -> None:
-        """Raises the first error if there was one."""
-        if self._first is not None:
-            raise self._first
+        """Raises the first, if there was any."""
+        if self._errors:
+            raise self._errors[0]
 
 
 def _deleted(pipeline: Pipeline, keys: Sequence[str], kept: _Kept) -> Iterator[Sequence[str]]:
@@ -107,7 +98,7 @@ def _deleted(pipeline: Pipeline, keys: Sequence[str], kept: _Kept) -> Iterator[S
         if error.transient:
             raise
         if len(keys) == 1:
-            kept.add(keys[0], error)
+            kept.add(error)
             return
         half = len(keys) // 2
         yield from _deleted(pipeline, keys[:half], kept)

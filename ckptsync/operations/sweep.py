@@ -87,7 +87,7 @@ def sweep(
         if condemnation is None:
             break
         doomed = condemnation.doomed
-        delete(pipeline, index, doomed, now=now, progress=progress)
+        delete(pipeline, index, doomed, progress)
         index.note(_done(condemnation.generation), now)
         swept = replace(
             swept,

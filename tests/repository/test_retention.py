@@ -659,7 +659,7 @@ def test_a_plan_is_what_the_verdicts_say(bucket: Bucket, policy: Policy) -> None
         ripe = each.retired_at is not None and each.retired_at <= NOW - GRACE
         may_go = not verdict.keep
         assert (each.id in found.forget) is (may_go and each.state == "retired" and ripe)
-        begins = each.state == "live" or each.retired_at is None
+        begins = each.state == "live" or each.retired_at is None or each.retired_at > NOW
         assert (each.id in found.retire) is (may_go and begins)
     changes = [*found.retire, *found.revive, *found.forget]
     assert len(changes) == len(set(changes))
