@@ -30,7 +30,7 @@ demo: $(VENV)/.run ## push, lose the disk, pull, compare every byte
 	$(BIN)/python -m tests.demo
 
 test: $(VENV)/.test ## everything that needs only Python packages
-	$(BIN)/python -m pytest -n $(WORKERS) -m 'not host'
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not host'
 
 test-host: $(VENV)/.test ## what needs Debian packages; says which are missing
 	$(BIN)/python -m pytest -m host

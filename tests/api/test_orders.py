@@ -1,7 +1,7 @@
 """Orders on their way to the daemon."""
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -10,13 +10,16 @@ from ckptsync.operations.orders import (
     KINDS,
     AcceptRollback,
     Activate,
+    Keep,
     Order,
+    Prune,
     Pull,
     Push,
     RebuildHead,
     Rejoin,
     SettleDivergence,
     Switchover,
+    Unkeep,
 )
 
 _ORDERS: tuple[Order, ...] = (
@@ -29,6 +32,9 @@ _ORDERS: tuple[Order, ...] = (
     AcceptRollback(),
     RebuildHead(),
     SettleDivergence(keep="bucket"),
+    Prune(orphans=True, bad=True, insist=True, scheduled=True),
+    Keep(checkpoint="latest", name="a", until=datetime(2027, 1, 31, 23, 59, tzinfo=UTC), by="x@y"),
+    Unkeep(name="a"),
 )
 
 

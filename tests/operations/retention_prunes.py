@@ -45,11 +45,12 @@ def prune(world: World, node: Node, order: Prune, dies: Dies | None = None) -> P
 
 def push_while_the_other_prunes(world: World, stalls: Stalls) -> None:
     """After so long that what was uploaded may look like an orphan."""
+    other = world.tidier()
 
     def prunes() -> None:
         world.ledger.look(moves=True)
         world.clock.time += stalls.passes
-        _prune(world, world.other, Prune(orphans=True, insist=True), world.store)
+        _prune(world, other, Prune(orphans=True, insist=True), world.store)
 
     with world.acting():
         world.push_to(Odd(world.store, before(stalls.at, prunes)))
@@ -66,8 +67,8 @@ def prune_while_the_primary_pushes(world: World, stalls: Stalls) -> None:
         world.push_to(world.store)
         fates, at = _fates(world, world.rules()), world.clock()
 
-    order = Prune(orphans=True, insist=True)
-    with world.acting(), world.other.running(Odd(world.store, before(stalls.at, pushes))) as other:
+    order, tidier = Prune(orphans=True, insist=True), world.tidier()
+    with world.acting(), tidier.running(Odd(world.store, before(stalls.at, pushes))) as other:
         prune_here(other, order, progress=ignore)
         world.ledger.look(fates, NOTHING, at=at)
 
@@ -77,7 +78,7 @@ def settle(world: World) -> None:
     order, idle = Prune(orphans=True, insist=True), 0
     for _ in range(_ROUNDS):
         world.clock.time += _APART
-        reports = [prune(world, node, order) for node in (world.primary, world.other)]
+        reports = [prune(world, node, order) for node in (world.primary, world.tidier())]
         idle = idle + 1 if all(report is not None and report.idle for report in reports) else 0
         if idle == 2:  # what one round finds, the next may be the first to delete
             break

@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from ckptsync.errors import Fenced, NotPrimary, Refused
 from ckptsync.model import CheckpointId, Role
 from ckptsync.operations import heartbeat
@@ -222,6 +224,11 @@ class World:
             self.primary, self.other, self.unaware = self.other, self.primary, True
             assert not self.ledger.look(moves=True)
 
+    def tidier(self) -> Node:
+        """The other node, as one that may tidy up: not one that was displaced and is not aware."""
+        self.become_aware()
+        return self.other
+
     def become_aware(self) -> None:
         """Who was displaced finds that out, and becomes a standby."""
         if not self.unaware:
@@ -295,6 +302,8 @@ class World:
         assert contents(root / name) == self.written[name]
 
     def _become_aware(self) -> None:
+        with pytest.raises(Fenced):
+            self.other.prune(self.store)
         assert self.other.start(self.store) is Role.FENCED
         self.other.rejoin(self.store)
         self.unaware = False

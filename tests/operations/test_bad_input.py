@@ -86,7 +86,8 @@ def test_a_missing_object_is_an_integrity_error_and_never_an_absent_checkpoint(
         assert error.exit_code == 12
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
+# A flipped bit may make another digit or letter of head, for which nothing vouches.
+@pytest.mark.parametrize("damage", [each for each in DAMAGE if "middle" not in each])
 def test_a_push_onto_a_damaged_repository_changes_nothing(
     filled: MemoryStore, host: Host, damage: str
 ) -> None:

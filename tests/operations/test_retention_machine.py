@@ -244,7 +244,7 @@ class RetentionMachine(RuleBasedStateMachine):
             shutil.rmtree(self._home, ignore_errors=True)
 
     def _node(self, by_other: bool) -> Node:
-        return self.world.other if by_other else self.world.primary
+        return self.world.tidier() if by_other else self.world.primary
 
     def _until(self, lasts: timedelta | None) -> datetime | None:
         return None if lasts is None else self.world.clock() + lasts
