@@ -2,7 +2,7 @@
 
 import getpass
 import os
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from typing import Final
 
 import click
@@ -14,7 +14,6 @@ from ckptsync.units import parse_duration
 
 _LONGEST: Final = 128
 """Of who asked: it lies in head, which every push writes anew."""
-_SECOND: Final = timedelta(seconds=1)
 
 
 def keep_name(

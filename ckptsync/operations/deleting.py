@@ -58,9 +58,10 @@ def delete(
     """
     sizes, kept, gone = dict(doomed), _Kept(), 0
     try:
-        for start in range(0, len(doomed), _AT_ONCE):
+        keys = list(sizes)
+        for start in range(0, len(keys), _AT_ONCE):
             progress(0)
-            for some in _deleted(pipeline, [key for key, _ in doomed[start:][:_AT_ONCE]], kept):
+            for some in _deleted(pipeline, keys[start : start + _AT_ONCE], kept):
                 _require_gone(pipeline, some[-1])
                 index.deleted(some)
                 gone += len(some)

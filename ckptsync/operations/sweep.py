@@ -167,7 +167,7 @@ def _condemn(
 def _with(sweep: Sweep, named: CondemnedList, finished: Collection[int]) -> Sweep:
     for generation in finished:
         sweep = condemned.done(sweep, generation)
-    return condemned.with_list(sweep, named)[0]  # what was dropped is in the index already
+    return condemned.with_list(sweep, named)
 
 
 def _doomed(

@@ -87,21 +87,16 @@ def decode(
     return frozenset(read.keys)
 
 
-def with_list(sweep: Sweep, named: CondemnedList) -> tuple[Sweep, tuple[CondemnedList, ...]]:
+def with_list(sweep: Sweep, named: CondemnedList) -> Sweep:
     """Add a list of a new generation; the newest LISTS_KEPT stay.
 
-    The others come second: head names them no longer, so that they may be deleted themselves.
-    Of those only such as bear the name of a list: a head that was tampered with may say anything.
     Raises ValueError unless the generation is beyond that of the sweeps before.
     """
     if named.generation <= sweep.generation:
         raise ValueError(f"generation {named.generation} does not follow {sweep.generation}")
     lists = sorted((*sweep.lists, named), key=lambda each: each.generation)
-    kept, dropped = lists[-LISTS_KEPT:], lists[:-LISTS_KEPT]
-    grown = sweep.model_copy(update={"generation": named.generation, "lists": tuple(kept)})
-    return grown, tuple(
-        each for each in dropped if keys.CONDEMNED_PATTERN.fullmatch(each.key) is not None
-    )
+    kept = tuple(lists[-LISTS_KEPT:])
+    return sweep.model_copy(update={"generation": named.generation, "lists": kept})
 
 
 def done(sweep: Sweep, generation: int) -> Sweep:
